@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package v1alpha1 is the format in which people write security configuration
+// as code: Control, Baseline and Exception of the API group sconce.dev. Schemas
+// and CRDs are generated from these types (make generate).
+//
+// It is data only: package control compiles a Control, package baseline
+// resolves Baselines and Exceptions.
+//
+// +kubebuilder:object:generate=true
+// +groupName=sconce.dev
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Group and APIVersion are what every document of the format begins with.
+const (
+	Group      = "sconce.dev"
+	APIVersion = Group + "/v1alpha1"
+)
+
+// Severity says what is at stake when a control fails.
+// +kubebuilder:validation:Enum=critical;high;medium;low
+type Severity string
+
+// The severities, worst first.
+const (
+	Critical Severity = "critical"
+	High     Severity = "high"
+	Medium   Severity = "medium"
+	Low      Severity = "low"
+)
+
+// Layer says which part of a system a control is about.
+// +kubebuilder:validation:Enum=application;cluster;infrastructure
+type Layer string
+
+// The layers, from the workload down to the machines.
+const (
+	Application    Layer = "application"
+	Cluster        Layer = "cluster"
+	Infrastructure Layer = "infrastructure"
+)
+
+// Phase says when the evidence for a control first exists.
+// +kubebuilder:validation:Enum=build;operate
+type Phase string
+
+// The phases.
+const (
+	Build   Phase = "build"
+	Operate Phase = "operate"
+)
+
+// Action says what happens to what fails a control.
+// +kubebuilder:validation:Enum=audit;warn;deny
+type Action string
+
+// The actions, mildest first.
+const (
+	Audit Action = "audit"
+	Warn  Action = "warn"
+	Deny  Action = "deny"
+)
+
+// Control is one rule about Kubernetes objects. Its name is its only
+// identifier: the name of its file, its fixture and its page, the ruleId in
+// SARIF and the key of an exception.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=sconce
+// +kubebuilder:printcolumn:name="Severity",type=string,JSONPath=`.spec.severity`
+// +kubebuilder:printcolumn:name="Topic",type=string,JSONPath=`.spec.topic`
+// +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+type Control struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ControlSpec `json:"spec"`
+}
+
+// ControlSpec is what a control says.
+type ControlSpec struct {
+	// Title is a fact that holds when all is well: "Containers do not run
+	// privileged".
+	// +kubebuilder:validation:MinLength=8
+	Title string `json:"title"`
+	// Description says why: what an attacker gains when the title does not
+	// hold.
+	// +kubebuilder:validation:MinLength=8
+	Description string `json:"description"`
+	// Remediation is an instruction to the person who edits the manifest.
+	// +kubebuilder:validation:MinLength=8
+	Remediation string `json:"remediation"`
+
+	Severity Severity `json:"severity"`
+	Layer    Layer    `json:"layer"`
+	Phase    Phase    `json:"phase"`
+	// Topic groups controls in the catalogue: pod-security, image, secrets, …
+	// +kubebuilder:validation:Pattern=`^[a-z][a-z0-9-]*$`
+	Topic string `json:"topic"`
+
+	// Match says which objects the control is about.
+	Match Match `json:"match"`
+
+	// Parameters can be set by a baseline and are read as params.NAME.
+	// +optional
+	Parameters []Parameter `json:"parameters,omitempty"`
+
+	// Variables are named CEL expressions, read as variables.NAME and
+	// evaluated only when they are read. They may use those before them.
+	// +optional
+	Variables []Variable `json:"variables,omitempty"`
+
+	// ForEach names the lists that the control goes through: one verdict for
+	// each element. "containers" is every container of a pod (initContainers,
+	// containers, ephemeralContainers); otherwise a path of fields that begins
+	// with containers, pod or object, every list on the way being gone
+	// through: "pod.spec.volumes", "containers.env", "object.rules". The
+	// innermost element is read as item, a container also as container.
+	// +optional
+	ForEach string `json:"forEach,omitempty"`
+
+	// When is a CEL expression. An object or element for which it is false is
+	// not what the control is about, and passes.
+	// +optional
+	When string `json:"when,omitempty"`
+
+	// Require is a CEL expression that is true when all is well. It reads
+	// object, pod (the object with metadata and spec that is a pod or a pod
+	// template), container, item, params, variables and namespaceObject.
+	// +kubebuilder:validation:MinLength=1
+	Require string `json:"require"`
+
+	// Versions say what was required before a version of Kubernetes, where
+	// that differs from Require.
+	// +optional
+	Versions []Version `json:"versions,omitempty"`
+
+	// Message says what is there when the control fails, quoting it. CEL
+	// expressions in braces are replaced by their values: container
+	// "{container.name}" runs privileged.
+	// +kubebuilder:validation:MinLength=1
+	Message string `json:"message"`
+
+	// At are the fields that a person looks at, relative to the element (or
+	// the pod, or the object), or absolute with pod. or object. in front. The
+	// first that exists is shown; if none does, the first is what is missing.
+	// +optional
+	At []string `json:"at,omitempty"`
+
+	// Sensitive marks a control whose evidence is a secret: values at its
+	// places are masked wherever they would be shown.
+	// +optional
+	Sensitive bool `json:"sensitive,omitempty"`
+
+	// Fix is an edit that makes the control pass.
+	// +optional
+	Fix *Fix `json:"fix,omitempty"`
+
+	// References say which sections of published standards the control meets.
+	// +optional
+	References References `json:"references,omitempty"`
+}
+
+// Match says which objects a control is about: pods, kinds, or both.
+type Match struct {
+	// Pods matches Pod and everything that holds a pod template.
+	// +optional
+	Pods bool `json:"pods,omitempty"`
+	// PodTemplates are further kinds that hold a pod template; they need Pods.
+	// +optional
+	PodTemplates []PodTemplate `json:"podTemplates,omitempty"`
+	// Kinds matches objects by group and kind, whatever their version.
+	// +optional
+	Kinds []GroupKind `json:"kinds,omitempty"`
+}
+
+// GroupKind names a kind of object.
+type GroupKind struct {
+	// Group is the API group; empty for the core group.
+	// +optional
+	Group string `json:"group,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	Kind string `json:"kind"`
+}
+
+// PodTemplate says that a kind, usually of a custom resource, holds a pod
+// template at a path of fields: spec.template.
+type PodTemplate struct {
+	GroupKind `json:",inline"`
+	// +kubebuilder:validation:MinLength=1
+	Path string `json:"path"`
+}
+
+// ParameterType is the type of a parameter.
+// +kubebuilder:validation:Enum=string;integer;boolean;strings
+type ParameterType string
+
+// The types of parameters.
+const (
+	StringParameter  ParameterType = "string"
+	IntegerParameter ParameterType = "integer"
+	BooleanParameter ParameterType = "boolean"
+	StringsParameter ParameterType = "strings"
+)
+
+// Parameter is a value that a baseline may set.
+type Parameter struct {
+	// +kubebuilder:validation:Pattern=`^[a-zA-Z][a-zA-Z0-9]*$`
+	Name string        `json:"name"`
+	Type ParameterType `json:"type"`
+	// Default is what holds where no baseline sets the parameter.
+	Default Value `json:"default"`
+	// +kubebuilder:validation:MinLength=1
+	Description string `json:"description"`
+}
+
+// Variable is a named CEL expression.
+type Variable struct {
+	// +kubebuilder:validation:Pattern=`^[a-zA-Z][a-zA-Z0-9]*$`
+	Name string `json:"name"`
+	// +kubebuilder:validation:MinLength=1
+	Expression string `json:"expression"`
+}
+
+// Version says what a control required of clusters before a version of
+// Kubernetes.
+type Version struct {
+	// Before is the first version that this does not hold for any more: "1.34".
+	// +kubebuilder:validation:Pattern=`^1\.[0-9]+$`
+	Before string `json:"before"`
+	// Require takes the place of the control's own; "true" where the control
+	// did not exist yet.
+	// +kubebuilder:validation:MinLength=1
+	Require string `json:"require"`
+}
+
+// Fix is a mechanical edit. Its paths are those of At.
+type Fix struct {
+	// Set gives fields values, creating what is missing above them.
+	// +optional
+	Set map[string]Value `json:"set,omitempty"`
+	// Remove takes fields away; "." is the element itself.
+	// +optional
+	Remove []string `json:"remove,omitempty"`
+	// Add puts values into lists that lack them, creating the lists.
+	// +optional
+	Add map[string][]Value `json:"add,omitempty"`
+	// Note says what a person must check, where the edit may change what the
+	// program can do.
+	// +optional
+	Note string `json:"note,omitempty"`
+}
+
+// PodSecurityLevel is a level of the Pod Security Standards.
+// +kubebuilder:validation:Enum=baseline;restricted
+type PodSecurityLevel string
+
+// The levels of the Pod Security Standards that forbid anything.
+const (
+	PodSecurityBaseline   PodSecurityLevel = "baseline"
+	PodSecurityRestricted PodSecurityLevel = "restricted"
+)
+
+// PodSecurity says which check of the Pod Security Standards a control is part
+// of.
+type PodSecurity struct {
+	Level PodSecurityLevel `json:"level"`
+	// Check is the check's identifier in k8s.io/pod-security-admission.
+	// +kubebuilder:validation:MinLength=1
+	Check string `json:"check"`
+}
+
+// References are the sections of published standards that a control meets.
+type References struct {
+	// +optional
+	PodSecurity *PodSecurity `json:"podSecurity,omitempty"`
+	// CISKubernetes are sections of the CIS Kubernetes Benchmark 1.12.
+	// +optional
+	CISKubernetes []string `json:"cisKubernetes,omitempty"`
+	// NSA are labels of the NSA/CISA Kubernetes Hardening Guide 1.2.
+	// +optional
+	NSA []string `json:"nsa,omitempty"`
+	// Attack are techniques of MITRE ATT&CK.
+	// +optional
+	Attack []string `json:"attack,omitempty"`
+	// OWASP are entries of the OWASP Kubernetes Top 10, 2025.
+	// +optional
+	OWASP []string `json:"owasp,omitempty"`
+	// OWASP2022 are entries of the OWASP Kubernetes Top 10, 2022.
+	// +optional
+	OWASP2022 []string `json:"owasp2022,omitempty"`
+	// NIST80053 are controls of NIST SP 800-53 revision 5.
+	// +optional
+	NIST80053 []string `json:"nist80053,omitempty"`
+}
+
+// Baseline is a set of controls with parameters, severities and actions.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=sconce
+// +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+type Baseline struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              BaselineSpec `json:"spec"`
+}
+
+// BaselineSpec is what a baseline says.
+type BaselineSpec struct {
+	// +kubebuilder:validation:MinLength=1
+	Title string `json:"title"`
+	// +optional
+	Description string `json:"description,omitempty"`
+	// Extends names baselines whose rules hold here too, unless this one says
+	// otherwise. Later ones win over earlier ones.
+	// +optional
+	Extends []string `json:"extends,omitempty"`
+	// KubernetesVersion is the version of the clusters that objects are meant
+	// for: "1.36". The newest that Sconce knows if it is left out.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^1\.[0-9]+$`
+	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	// PodTemplates are custom resources that hold pod templates, for every
+	// control that matches pods.
+	// +optional
+	PodTemplates []PodTemplate `json:"podTemplates,omitempty"`
+	// Controls choose and adjust controls, in order: what comes later wins.
+	// +optional
+	Controls []Selection `json:"controls,omitempty"`
+}
+
+// Selection chooses controls by name or by what they are about, and adjusts
+// them.
+type Selection struct {
+	// Name is a control's name. Either Name or Select is set.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// Select chooses every control that meets all of its conditions.
+	// +optional
+	Select *Selector `json:"select,omitempty"`
+	// Off leaves the chosen controls out.
+	// +optional
+	Off bool `json:"off,omitempty"`
+	// Severity takes the place of the control's own.
+	// +optional
+	Severity Severity `json:"severity,omitempty"`
+	// Action is what happens to what fails; deny if it is left out.
+	// +optional
+	Action Action `json:"action,omitempty"`
+	// Parameters set parameters of the control; they need Name.
+	// +optional
+	Parameters map[string]Value `json:"parameters,omitempty"`
+}
+
+// Selector chooses controls. Every condition that is set must hold; an empty
+// selector chooses all.
+type Selector struct {
+	// +optional
+	Topics []string `json:"topics,omitempty"`
+	// +optional
+	Severities []Severity `json:"severities,omitempty"`
+	// +optional
+	Layers []Layer `json:"layers,omitempty"`
+	// PodSecurity chooses the controls of a level of the Pod Security
+	// Standards; restricted includes those of baseline.
+	// +optional
+	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
+}
+
+// Exception says that some objects need not meet some controls, why, who
+// answers for it and until when.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=sconce
+// +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.spec.owner`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.spec.expires`
+type Exception struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ExceptionSpec `json:"spec"`
+}
+
+// ExceptionSpec is what an exception says.
+type ExceptionSpec struct {
+	// Controls are the names of the controls that need not be met.
+	// +kubebuilder:validation:MinItems=1
+	Controls []string `json:"controls"`
+	// Match says which objects; every condition that is set must hold.
+	Match ExceptionMatch `json:"match"`
+	// Reason says why this is acceptable.
+	// +kubebuilder:validation:MinLength=8
+	Reason string `json:"reason"`
+	// Owner is who answers for it: a person or a team.
+	// +kubebuilder:validation:MinLength=1
+	Owner string `json:"owner"`
+	// Expires is the last day on which the exception holds: 2027-01-31.
+	// +kubebuilder:validation:Format=date
+	Expires string `json:"expires"`
+}
+
+// ExceptionMatch chooses objects. Values may hold * for any characters.
+type ExceptionMatch struct {
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
+	// +optional
+	Kinds []string `json:"kinds,omitempty"`
+	// +optional
+	Names []string `json:"names,omitempty"`
+	// Elements are the names of the containers, volumes or other elements that
+	// the control goes through.
+	// +optional
+	Elements []string `json:"elements,omitempty"`
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package object
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Object is one Kubernetes object. It is immutable.
+type Object struct {
+	Ref
+	// Root is the whole document (of a List, the item).
+	Root *Node
+	// Origin is where the object came from.
+	Origin *Origin
+}
+
+// Ref names an object within its cluster or tree.
+type Ref struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	// Name is metadata.name, or metadata.generateName followed by "*".
+	Name string `json:"name,omitempty"`
+}
+
+// Group returns the API group; "" for the core group.
+func (r Ref) Group() string {
+	group, _, ok := strings.Cut(r.APIVersion, "/")
+	if !ok {
+		return ""
+	}
+	return group
+}
+
+// String returns kind, group and name as kubectl writes them:
+// Deployment.apps shop/web.
+func (r Ref) String() string {
+	var b strings.Builder
+	b.WriteString(r.Kind)
+	if g := r.Group(); g != "" {
+		b.WriteString("." + g)
+	}
+	b.WriteByte(' ')
+	if r.Namespace != "" {
+		b.WriteString(r.Namespace + "/")
+	}
+	if r.Name == "" {
+		b.WriteString("(no name)")
+	}
+	b.WriteString(r.Name)
+	return b.String()
+}
+
+// Origin says which source an object was read from.
+type Origin struct {
+	// Source is the file, chart or overlay that was read, as the user named it.
+	Source string
+	// Renderer is "" for a file, "helm" or "kustomize".
+	Renderer string
+	// Text is what Root's lines count in: the file, or the rendered text. It
+	// may be nil where no text exists.
+	Text []byte
+	// FirstLine is the line of the source at which Text begins, from 1.
+	FirstLine int
+	// Locate, where it is set, maps a place in rendered text to the file that a
+	// person edits.
+	Locate func(root *Node, path Path) Position
+}
+
+// Position is where a person edits a value.
+type Position struct {
+	File string `json:"file"`
+	// Line and Column count from 1; Line is 0 where the line cannot be known,
+	// Column 0 where only the line is.
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
+	// Note says why Line is 0, or what else must be known to edit here.
+	Note string `json:"note,omitempty"`
+	// Quote is the text of the line, and QuoteColumn where in it, in
+	// characters from 1, the value begins (0: not known).
+	Quote       string `json:"quote,omitempty"`
+	QuoteColumn int    `json:"quoteColumn,omitempty"`
+}
+
+// Position returns where a person edits the value at the path; where it does
+// not exist yet, the nearest value above it.
+func (o *Object) Position(path Path) Position {
+	if o.Origin.Locate != nil {
+		return o.Origin.Locate(o.Root, path)
+	}
+	spot, _ := o.Root.SpotOf(path)
+	p := Position{File: o.Origin.Source, Line: spot.Line, Column: spot.Col}
+	if spot.Line > 0 {
+		p.Quote = LineOf(o.Origin.Text, spot.Line-o.Origin.FirstLine+1)
+		p.QuoteColumn = spot.Col
+	}
+	return p
+}
+
+// LineOf returns line n of a text, from 1, without its line break.
+func LineOf(text []byte, n int) string {
+	for ; n > 1; n-- {
+		i := bytes.IndexByte(text, '\n')
+		if i < 0 {
+			return ""
+		}
+		text = text[i+1:]
+	}
+	text, _, _ = bytes.Cut(text, []byte("\n"))
+	return strings.TrimSuffix(string(text), "\r")
+}
+
+// NotObject says why a document is not a Kubernetes object.
+type NotObject struct {
+	SyntaxError
+	// Plain is set for a document that never meant to be one: it has neither
+	// apiVersion nor kind (Helm values, a compose file).
+	Plain bool
+}
+
+// FromNode returns the objects of a document: one, or the items of a List.
+func FromNode(root *Node, origin *Origin) ([]*Object, error) {
+	if root.Kind != Map {
+		return nil, notObject(root, true, "the document is a %s, not a Kubernetes object", root.Kind)
+	}
+	apiVersion, kind := root.Get("apiVersion"), root.Get("kind")
+	if apiVersion.Str() == "" || kind.Str() == "" {
+		plain := apiVersion.Str() == "" && kind.Str() == "" || root.Get("metadata") == nil && root.Get("spec") == nil
+		return nil, notObject(root, plain, "apiVersion and kind are not both set")
+	}
+	if items := root.Get("items"); items != nil && items.Kind == List && strings.HasSuffix(kind.Text, "List") {
+		return fromList(root, items, origin)
+	}
+	o := &Object{Root: root, Origin: origin, Ref: Ref{APIVersion: apiVersion.Text, Kind: kind.Text}}
+	meta := root.Get("metadata")
+	o.Namespace = meta.Get("namespace").Str()
+	switch o.Name = meta.Get("name").Str(); {
+	case o.Name != "":
+	case meta.Get("generateName").Str() != "":
+		o.Name = meta.Get("generateName").Text + "*"
+	}
+	return []*Object{o}, nil
+}
+
+// fromList returns a List's items. The items of a typed list (PodList) may
+// leave out what the list's own kind says.
+func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
+	kind := strings.TrimSuffix(root.Get("kind").Str(), "List")
+	var out []*Object
+	for i, item := range items.Items {
+		if item.Kind != Map {
+			return out, notObject(item, false, "item %d of the List is a %s, not an object", i, item.Kind)
+		}
+		if kind != "" && item.Get("kind") == nil && item.Get("apiVersion") == nil {
+			typed := *item
+			typed.Fields = append([]Field{
+				{Key: "apiVersion", Value: root.Get("apiVersion")},
+				{Key: "kind", Value: NewString(kind)},
+			}, item.Fields...)
+			item = &typed
+		}
+		objects, err := FromNode(item, origin)
+		if err != nil {
+			var no *NotObject
+			if asNotObject(err, &no) {
+				no.Plain = false
+			}
+			return out, err
+		}
+		out = append(out, objects...)
+	}
+	return out, nil
+}
+
+func asNotObject(err error, target **NotObject) bool {
+	no, ok := err.(*NotObject)
+	*target = no
+	return ok
+}
+
+func notObject(n *Node, plain bool, format string, args ...any) error {
+	return &NotObject{SyntaxError{int(n.Line), int(n.Col), fmt.Sprintf(format, args...)}, plain}
+}
