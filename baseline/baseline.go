@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package baseline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/verdict"
+)
+
+// Baseline is a baseline as it is run.
+type Baseline struct {
+	Name, Title string
+	// Version is the version of Kubernetes that it judges for.
+	Version control.Version
+	// Rules are the controls that are on, by name.
+	Rules []*Rule
+}
+
+// Rule is a control as a baseline runs it.
+type Rule struct {
+	*control.Control
+	Severity v1alpha1.Severity
+	Action   v1alpha1.Action
+}
+
+// Info returns what a reader of findings needs to know of the rule.
+func (r *Rule) Info() *verdict.Control {
+	s := &r.Spec
+	return &verdict.Control{
+		Name: r.Name, Title: s.Title, Description: s.Description, Remediation: s.Remediation,
+		Severity: r.Severity, Layer: s.Layer, Phase: s.Phase, Topic: s.Topic, References: s.References,
+	}
+}
+
+// Options adjust a baseline from outside.
+type Options struct {
+	// KubernetesVersion takes the place of the baseline's own; zero for that.
+	KubernetesVersion control.Version
+	// Only leaves just these controls on, Skip turns these off.
+	Only, Skip []string
+}
+
+// choice is what the selections say of one control so far.
+type choice struct {
+	severity   v1alpha1.Severity
+	action     v1alpha1.Action
+	parameters map[string]v1alpha1.Value
+}
+
+// Resolve returns a baseline as it is run. The library must have been checked.
+func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
+	e := l.baselines[name]
+	if e == nil {
+		return nil, fmt.Errorf("unknown baseline %q; want %s", name, strings.Join(l.Baselines(), ", "))
+	}
+	for _, n := range slices.Concat(opts.Only, opts.Skip) {
+		if l.controls[n] == nil {
+			return nil, fmt.Errorf("unknown control %q%s", n, suggestion(n, l.Controls()))
+		}
+	}
+	choices := map[string]*choice{}
+	version, templates := l.choose(e.doc, choices)
+	if opts.KubernetesVersion != 0 {
+		version = opts.KubernetesVersion
+	}
+	if version == 0 {
+		version = control.Newest
+	}
+	for _, n := range opts.Only {
+		if choices[n] == nil {
+			choices[n] = &choice{}
+		}
+	}
+	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version}
+	for _, n := range l.Controls() {
+		ch := choices[n]
+		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
+			continue
+		}
+		rule, err := l.rule(n, ch, control.Options{KubernetesVersion: version, Parameters: ch.parameters, PodTemplates: templates})
+		if err != nil {
+			return nil, err
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out, nil
+}
+
+func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, error) {
+	e := l.controls[name]
+	c, err := control.New(e.doc, opts)
+	if err != nil {
+		return nil, e.mistake(err)
+	}
+	c.Position.File, c.Position.Line = e.file, int(e.root.Line)
+	rule := &Rule{Control: c, Severity: e.doc.Spec.Severity, Action: v1alpha1.Deny}
+	if ch.severity != "" {
+		rule.Severity = ch.severity
+	}
+	if ch.action != "" {
+		rule.Action = ch.action
+	}
+	return rule, nil
+}
+
+// choose applies what a baseline extends, then its own selections.
+func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (control.Version, []v1alpha1.PodTemplate) {
+	var version control.Version
+	var templates []v1alpha1.PodTemplate
+	for _, parent := range b.Spec.Extends {
+		v, t := l.choose(l.baselines[parent].doc, choices)
+		templates = append(templates, t...)
+		if v != 0 {
+			version = v
+		}
+	}
+	if b.Spec.KubernetesVersion != "" {
+		version, _ = control.ParseVersion(b.Spec.KubernetesVersion) // Check has read it
+	}
+	for i := range b.Spec.Controls {
+		s := &b.Spec.Controls[i]
+		for name, e := range l.controls {
+			if s.Name == name || s.Select != nil && selects(s.Select, &e.doc.Spec) {
+				apply(s, name, choices)
+			}
+		}
+	}
+	return version, append(templates, b.Spec.PodTemplates...)
+}
+
+// apply does what a selection says to one control.
+func apply(s *v1alpha1.Selection, name string, choices map[string]*choice) {
+	if s.Off {
+		delete(choices, name)
+		return
+	}
+	ch := choices[name]
+	if ch == nil {
+		ch = &choice{}
+		choices[name] = ch
+	}
+	if s.Severity != "" {
+		ch.severity = s.Severity
+	}
+	if s.Action != "" {
+		ch.action = s.Action
+	}
+	for param, v := range s.Parameters {
+		if ch.parameters == nil {
+			ch.parameters = map[string]v1alpha1.Value{}
+		}
+		ch.parameters[param] = v
+	}
+}
+
+// selects says whether a control meets every condition of a selector.
+func selects(s *v1alpha1.Selector, c *v1alpha1.ControlSpec) bool {
+	if len(s.Topics) > 0 && !slices.Contains(s.Topics, c.Topic) ||
+		len(s.Severities) > 0 && !slices.Contains(s.Severities, c.Severity) ||
+		len(s.Layers) > 0 && !slices.Contains(s.Layers, c.Layer) {
+		return false
+	}
+	if s.PodSecurity == "" {
+		return true
+	}
+	ps := c.References.PodSecurity
+	return ps != nil && (ps.Level == v1alpha1.PodSecurityBaseline || s.PodSecurity == v1alpha1.PodSecurityRestricted)
+}

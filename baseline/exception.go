@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package baseline
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+func (l *Library) checkException(e *entry[v1alpha1.Exception], today time.Time) Errors {
+	var errs Errors
+	s := &e.doc.Spec
+	if len(strings.TrimSpace(s.Reason)) < 8 {
+		errs = append(errs, e.errorf("spec.reason", "an exception needs a reason that its reader can weigh: spec.reason is %q", s.Reason))
+	}
+	if strings.TrimSpace(s.Owner) == "" {
+		errs = append(errs, e.errorf("spec.owner", "an exception needs an owner who answers for it: spec.owner is missing"))
+	}
+	switch expires, err := time.Parse(time.DateOnly, s.Expires); {
+	case err != nil:
+		errs = append(errs, e.errorf("spec.expires", "spec.expires is %q; want the last day on which the exception holds, as in 2027-01-31", s.Expires))
+	case !today.IsZero() && over(expires, today):
+		errs = append(errs, e.errorf("spec.expires", "exception %q expired on %s: mend what it excuses and remove it, or have %s renew it", e.doc.Name, s.Expires, s.Owner))
+	}
+	if len(s.Controls) == 0 {
+		errs = append(errs, e.errorf("spec.controls", "spec.controls names no control"))
+	}
+	for i, name := range s.Controls {
+		if l.controls[name] == nil {
+			errs = append(errs, e.errorf(fmt.Sprintf("spec.controls[%d]", i), "unknown control %q%s", name, suggestion(name, l.Controls())))
+		}
+	}
+	m := &s.Match
+	if len(m.Namespaces)+len(m.Kinds)+len(m.Names)+len(m.Elements) == 0 {
+		errs = append(errs, e.errorf("spec.match", "spec.match chooses everything: to turn a control off, do that in the baseline"))
+	}
+	for field, patterns := range map[string][]string{"namespaces": m.Namespaces, "kinds": m.Kinds, "names": m.Names, "elements": m.Elements} {
+		for i, p := range patterns {
+			if _, err := path.Match(p, ""); err != nil {
+				at := fmt.Sprintf("spec.match.%s[%d]", field, i)
+				errs = append(errs, e.errorf(at, "%s is %q, which is no pattern: only * has a meaning", at, p))
+			}
+		}
+	}
+	return errs
+}
+
+// over says whether a day on which something holds for the last time has
+// passed.
+func over(last, today time.Time) bool {
+	return today.After(last.AddDate(0, 0, 1).Add(-time.Nanosecond))
+}
+
+// Exceptions say which findings are excused, and remember what they were used
+// for. They are safe for concurrent use.
+type Exceptions struct {
+	all []*exception
+}
+
+type exception struct {
+	doc      *v1alpha1.Exception
+	position object.Position
+	expired  bool
+
+	mu sync.Mutex
+	// used are the objects that it excused, needed its controls that excused
+	// something, spare how many objects it matched that needed no excuse.
+	used   map[object.Ref]bool
+	needed map[string]bool
+	spare  map[object.Ref]bool
+}
+
+// Exceptions returns the library's exceptions as they hold on a day. One that
+// has expired excuses nothing and is told of in Notices.
+func (l *Library) Exceptions(today time.Time) *Exceptions {
+	out := &Exceptions{}
+	for _, name := range names(l.exceptions) {
+		e := l.exceptions[name]
+		spot, _ := e.root.SpotOf(object.ParsePath("metadata.name"))
+		last, err := time.Parse(time.DateOnly, e.doc.Spec.Expires)
+		out.all = append(out.all, &exception{
+			doc:      e.doc,
+			position: object.Position{File: e.file, Line: spot.Line, Column: spot.Col},
+			expired:  err != nil || over(last, today),
+			used:     map[object.Ref]bool{}, needed: map[string]bool{}, spare: map[object.Ref]bool{},
+		})
+	}
+	return out
+}
+
+// Excuse returns the exception that excuses a control's finding at an element
+// of an object, or nil.
+func (x *Exceptions) Excuse(control string, ref object.Ref, element object.Path) *verdict.Excepted {
+	for _, e := range x.all {
+		s := &e.doc.Spec
+		if e.expired || !slices.Contains(s.Controls, control) || !e.matches(ref) || !e.matchesElement(element) {
+			continue
+		}
+		e.mu.Lock()
+		e.used[ref], e.needed[control] = true, true
+		e.mu.Unlock()
+		return &verdict.Excepted{Exception: e.doc.Name, Reason: s.Reason, Owner: s.Owner, Expires: s.Expires}
+	}
+	return nil
+}
+
+// Passed notes that a control of an exception passed on an object that the
+// exception matches: there it is wider than it must be.
+func (x *Exceptions) Passed(control string, ref object.Ref) {
+	for _, e := range x.all {
+		if !e.expired && slices.Contains(e.doc.Spec.Controls, control) && e.matches(ref) {
+			e.mu.Lock()
+			e.spare[ref] = true
+			e.mu.Unlock()
+		}
+	}
+}
+
+// None says that there are no exceptions.
+func (x *Exceptions) None() bool { return len(x.all) == 0 }
+
+func (e *exception) matches(ref object.Ref) bool {
+	m := &e.doc.Spec.Match
+	return matchesAny(m.Namespaces, ref.Namespace) && matchesAny(m.Kinds, ref.Kind) && matchesAny(m.Names, ref.Name)
+}
+
+// matchesElement looks for a name on the way to the element.
+func (e *exception) matchesElement(element object.Path) bool {
+	patterns := e.doc.Spec.Match.Elements
+	if len(patterns) == 0 {
+		return true
+	}
+	for _, s := range element {
+		if s.Key != "" && matchesAny(patterns, s.Key) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchesAny says whether a value matches one of the patterns; none means any value.
+func matchesAny(patterns []string, value string) bool {
+	if len(patterns) == 0 {
+		return true
+	}
+	for _, p := range patterns {
+		if ok, err := path.Match(p, value); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Notices says which exceptions have expired, were not used, or are wider than
+// they must be, and how they could be narrowed.
+func (x *Exceptions) Notices() []verdict.Notice {
+	var out []verdict.Notice
+	for _, e := range x.all {
+		if n := e.notice(); n != nil {
+			n.Subject, n.Position = e.doc.Name, e.position
+			out = append(out, *n)
+		}
+	}
+	return out
+}
+
+func (e *exception) notice() *verdict.Notice {
+	s := &e.doc.Spec
+	switch {
+	case e.expired:
+		return &verdict.Notice{Kind: verdict.ExpiredException, Message: fmt.Sprintf("expired on %s and excuses nothing any more: remove it, or have %s renew it", s.Expires, s.Owner)}
+	case len(e.used) == 0:
+		return &verdict.Notice{Kind: verdict.UnusedException, Message: "excuses nothing in what was scanned: remove it if all of it was"}
+	}
+	var idle []string
+	for _, c := range s.Controls {
+		if !e.needed[c] {
+			idle = append(idle, c)
+		}
+	}
+	var spare int
+	for ref := range e.spare {
+		if !e.used[ref] {
+			spare++
+		}
+	}
+	switch {
+	case len(idle) > 0:
+		return &verdict.Notice{Kind: verdict.WideException, Message: fmt.Sprintf("needs only %s: take out %s", strings.Join(sorted(e.needed), ", "), strings.Join(idle, ", "))}
+	case spare > 0:
+		return &verdict.Notice{Kind: verdict.WideException, Message: fmt.Sprintf("also matches %d that pass: narrow it to names: [%s]", spare, strings.Join(refNames(e.used), ", "))}
+	}
+	return nil
+}
+
+func sorted(m map[string]bool) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// refNames returns the names of objects, each once.
+func refNames(refs map[object.Ref]bool) []string {
+	set := map[string]bool{}
+	for r := range refs {
+		set[r.Name] = true
+	}
+	return sorted(set)
+}

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package baseline turns documents of the public format into the set of rules
+// that a scan runs: it reads and checks Controls, Baselines and Exceptions as a
+// whole, resolves which controls a baseline turns on with what parameters,
+// severity and action, and says which exception excuses a finding.
+//
+// It judges nothing and reads no files.
+package baseline
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/object"
+)
+
+// Library is a set of controls, baselines and exceptions by name.
+type Library struct {
+	controls   map[string]*entry[v1alpha1.Control]
+	baselines  map[string]*entry[v1alpha1.Baseline]
+	exceptions map[string]*entry[v1alpha1.Exception]
+}
+
+// entry is a document and where it was read from.
+type entry[T any] struct {
+	doc  *T
+	file string
+	root *object.Node
+	text object.Text
+}
+
+// NewLibrary returns an empty library.
+func NewLibrary() *Library {
+	return &Library{
+		controls:   map[string]*entry[v1alpha1.Control]{},
+		baselines:  map[string]*entry[v1alpha1.Baseline]{},
+		exceptions: map[string]*entry[v1alpha1.Exception]{},
+	}
+}
+
+// Error is a mistake in a document of the format.
+type Error struct {
+	File      string
+	Line, Col int
+	Msg       string
+}
+
+// Error returns the place and the reason.
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg)
+}
+
+// Errors are all mistakes that were found, in the order of their places.
+type Errors []*Error
+
+// Error returns one line for each.
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// orNil returns the mistakes as an error, sorted, or nil if there are none.
+func (es Errors) orNil() error {
+	if len(es) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(es, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	return es
+}
+
+// Read adds the documents of one file. Documents that are not of the format are
+// errors: what stands in a folder of configuration is meant to count.
+func (l *Library) Read(file string, data []byte) error {
+	var errs Errors
+	for text := range object.Split(data) {
+		root, err := object.ParseYAML(text)
+		if err != nil {
+			errs = append(errs, place(file, text, err))
+			continue
+		}
+		if root != nil {
+			errs = append(errs, l.add(file, text, root)...)
+		}
+	}
+	return errs.orNil()
+}
+
+func place(file string, text object.Text, err error) *Error {
+	var se *object.SyntaxError
+	if errors.As(err, &se) {
+		return &Error{file, max(se.Line, 1), max(se.Col, 1), se.Msg}
+	}
+	return &Error{file, text.Line, 1, err.Error()}
+}
+
+func (l *Library) add(file string, text object.Text, root *object.Node) Errors {
+	if v := root.Get("apiVersion").Str(); v != v1alpha1.APIVersion {
+		spot, _ := root.SpotOf(object.ParsePath("apiVersion"))
+		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("apiVersion is %q; want %s", v, v1alpha1.APIVersion)}}
+	}
+	switch kind := root.Get("kind").Str(); kind {
+	case "Control":
+		return add(l.controls, file, text, root, new(v1alpha1.Control))
+	case "Baseline":
+		return add(l.baselines, file, text, root, new(v1alpha1.Baseline))
+	case "Exception":
+		return add(l.exceptions, file, text, root, new(v1alpha1.Exception))
+	default:
+		spot, _ := root.SpotOf(object.ParsePath("kind"))
+		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("kind is %q; want Control, Baseline or Exception", kind)}}
+	}
+}
+
+// add decodes a document strictly and puts it under its name.
+func add[T any](into map[string]*entry[T], file string, text object.Text, root *object.Node, doc *T) Errors {
+	e := &entry[T]{doc, file, root, text}
+	var errs Errors
+	for _, err := range object.Decode(root, doc) {
+		errs = append(errs, &Error{file, err.Line, err.Col, err.Msg})
+	}
+	name := root.At("metadata", "name").Str()
+	if !validName(name) {
+		return append(errs, e.errorf("metadata.name", "the name %q must be lower case words joined by dashes, as in privileged-container", name))
+	}
+	if first, ok := into[name]; ok {
+		return append(errs, e.errorf("metadata.name", "%s %q is defined twice, first at %s:%d: names are the only identifiers, choose another", root.Get("kind").Str(), name, first.file, first.root.Line))
+	}
+	into[name] = e
+	return errs
+}
+
+// validName says whether a name can be a file, a page and an object's name.
+func validName(name string) bool {
+	if name == "" || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return false
+	}
+	return name[0] != '-' && name[len(name)-1] != '-'
+}
+
+// errorf returns a mistake at a field of the entry.
+func (e *entry[T]) errorf(field, format string, args ...any) *Error {
+	spot, _ := e.root.SpotOf(object.ParsePath(field))
+	return &Error{e.file, spot.Line, spot.Col, fmt.Sprintf(format, args...)}
+}
+
+// mistake gives an error of package control its place: that of the field, or
+// inside the field's text where the error knows its place there.
+func (e *entry[T]) mistake(err error) *Error {
+	var fe *control.FieldError
+	if !errors.As(err, &fe) {
+		return &Error{e.file, int(e.root.Line), int(e.root.Col), err.Error()}
+	}
+	path := object.ParsePath(fe.Field)
+	spot, _ := e.root.SpotOf(path)
+	if n := e.root.Lookup(path); n != nil {
+		spot = object.Spot{Line: int(n.Line), Col: int(n.Col)}
+		var ce *control.CELError
+		if errors.As(err, &ce) && ce.Line > 0 {
+			spot = inside(e.text, spot, ce.Line, ce.Col)
+		}
+	}
+	return &Error{e.file, spot.Line, spot.Col, fe.Error()}
+}
+
+// inside returns the place of line and col of a scalar's value in the text that
+// the scalar stands in.
+func inside(text object.Text, at object.Spot, line, col int) object.Spot {
+	source := object.LineOf(text.Bytes, at.Line-text.Line+1)
+	runes := []rune(source)
+	if at.Col < 1 || at.Col > len(runes) {
+		return at
+	}
+	switch runes[at.Col-1] {
+	case '"', '\'':
+		if line == 1 {
+			return object.Spot{Line: at.Line, Col: at.Col + col}
+		}
+	case '|', '>':
+		body := object.LineOf(text.Bytes, at.Line-text.Line+1+line)
+		indent := len(body) - len(strings.TrimLeft(body, " "))
+		return object.Spot{Line: at.Line + line, Col: indent + col}
+	default:
+		if line == 1 {
+			return object.Spot{Line: at.Line, Col: at.Col + col - 1}
+		}
+	}
+	return at
+}
+
+// Controls returns the names of all controls, sorted.
+func (l *Library) Controls() []string { return names(l.controls) }
+
+// Baselines returns the names of all baselines, sorted.
+func (l *Library) Baselines() []string { return names(l.baselines) }
+
+// Control returns a control by its name, or nil.
+func (l *Library) Control(name string) *v1alpha1.Control {
+	if e := l.controls[name]; e != nil {
+		return e.doc
+	}
+	return nil
+}
+
+// Baseline returns a baseline by its name, or nil.
+func (l *Library) Baseline(name string) *v1alpha1.Baseline {
+	if e := l.baselines[name]; e != nil {
+		return e.doc
+	}
+	return nil
+}
+
+// File returns the file that a control was read from.
+func (l *Library) File(control string) string {
+	if e := l.controls[control]; e != nil {
+		return e.file
+	}
+	return ""
+}
+
+func names[T any](m map[string]*entry[T]) []string {
+	out := make([]string, 0, len(m))
+	for name := range m {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Check checks everything that was read as a whole: values, expressions, the
+// names that documents use of each other, and that every exception still holds
+// on the day. Controls of files for which trusted returns true are known to
+// compile and are left for when they are needed.
+func (l *Library) Check(today time.Time, trusted func(file string) bool) error {
+	var errs Errors
+	for _, name := range names(l.controls) {
+		if e := l.controls[name]; trusted == nil || !trusted(e.file) {
+			errs = append(errs, checkControl(e)...)
+		}
+	}
+	for _, name := range names(l.baselines) {
+		errs = append(errs, l.checkBaseline(l.baselines[name])...)
+	}
+	for _, name := range names(l.exceptions) {
+		errs = append(errs, l.checkException(l.exceptions[name], today)...)
+	}
+	return errs.orNil()
+}
+
+func checkControl(e *entry[v1alpha1.Control]) Errors {
+	s := &e.doc.Spec
+	var errs Errors
+	required := func(field, value string) {
+		if strings.TrimSpace(value) == "" {
+			errs = append(errs, e.errorf("spec."+field, "spec.%s is missing", field))
+		}
+	}
+	required("title", s.Title)
+	required("description", s.Description)
+	required("remediation", s.Remediation)
+	required("require", s.Require)
+	required("message", s.Message)
+	required("topic", s.Topic)
+	enum(&errs, e, "spec.severity", s.Severity, v1alpha1.Critical, v1alpha1.High, v1alpha1.Medium, v1alpha1.Low)
+	enum(&errs, e, "spec.layer", s.Layer, v1alpha1.Application, v1alpha1.Cluster, v1alpha1.Infrastructure)
+	enum(&errs, e, "spec.phase", s.Phase, v1alpha1.Build, v1alpha1.Operate)
+	if !s.Match.Pods && len(s.Match.Kinds) == 0 {
+		errs = append(errs, e.errorf("spec.match", "spec.match chooses nothing: set pods, or kinds"))
+	}
+	if len(s.Match.PodTemplates) > 0 && !s.Match.Pods {
+		errs = append(errs, e.errorf("spec.match.podTemplates", "spec.match.podTemplates needs spec.match.pods"))
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	c, err := control.New(e.doc, control.Options{})
+	if err == nil {
+		err = c.Compile()
+	}
+	if err != nil {
+		errs = append(errs, e.mistake(err))
+	}
+	return errs
+}
+
+// enum checks that a value is one of those that are allowed.
+func enum[T any, S ~string](errs *Errors, e *entry[T], field string, value S, allowed ...S) {
+	if slices.Contains(allowed, value) {
+		return
+	}
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = string(a)
+	}
+	*errs = append(*errs, e.errorf(field, "%s is %q; want %s", field, value, strings.Join(words, ", ")))
+}
+
+func (l *Library) checkBaseline(e *entry[v1alpha1.Baseline]) Errors {
+	var errs Errors
+	s := &e.doc.Spec
+	if strings.TrimSpace(s.Title) == "" {
+		errs = append(errs, e.errorf("spec.title", "spec.title is missing"))
+	}
+	if s.KubernetesVersion != "" {
+		if _, err := control.ParseVersion(s.KubernetesVersion); err != nil {
+			errs = append(errs, e.errorf("spec.kubernetesVersion", "spec.kubernetesVersion: %v", err))
+		}
+	}
+	for i, name := range s.Extends {
+		if l.baselines[name] == nil {
+			errs = append(errs, e.errorf(fmt.Sprintf("spec.extends[%d]", i), "unknown baseline %q; there are %s", name, strings.Join(l.Baselines(), ", ")))
+		}
+	}
+	for i := range s.Controls {
+		errs = append(errs, l.checkSelection(e, fmt.Sprintf("spec.controls[%d]", i), &s.Controls[i])...)
+	}
+	if loop := l.loop(e.doc.Name, nil); loop != nil {
+		errs = append(errs, e.errorf("spec.extends", "baselines extend each other in a circle: %s", strings.Join(loop, " -> ")))
+	}
+	return errs
+}
+
+// loop returns the circle in which a baseline extends itself, or nil.
+func (l *Library) loop(name string, seen []string) []string {
+	if i := slices.Index(seen, name); i >= 0 {
+		if i == 0 {
+			return append(seen, name)
+		}
+		return nil // reported for those in it
+	}
+	e := l.baselines[name]
+	if e == nil {
+		return nil
+	}
+	for _, parent := range e.doc.Spec.Extends {
+		if loop := l.loop(parent, append(slices.Clip(seen), name)); loop != nil {
+			return loop
+		}
+	}
+	return nil
+}
+
+func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v1alpha1.Selection) Errors {
+	var errs Errors
+	if (s.Name == "") == (s.Select == nil) {
+		return Errors{e.errorf(field, "%s: set either name or select", field)}
+	}
+	if s.Severity != "" {
+		enum(&errs, e, field+".severity", s.Severity, v1alpha1.Critical, v1alpha1.High, v1alpha1.Medium, v1alpha1.Low)
+	}
+	if s.Action != "" {
+		enum(&errs, e, field+".action", s.Action, v1alpha1.Audit, v1alpha1.Warn, v1alpha1.Deny)
+	}
+	if s.Select != nil {
+		if len(s.Parameters) > 0 {
+			errs = append(errs, e.errorf(field+".parameters", "%s.parameters belong to one control: use name instead of select", field))
+		}
+		return errs
+	}
+	c := l.controls[s.Name]
+	if c == nil {
+		return append(errs, e.errorf(field+".name", "unknown control %q%s", s.Name, suggestion(s.Name, l.Controls())))
+	}
+	if _, err := control.New(c.doc, control.Options{Parameters: s.Parameters}); err != nil {
+		var fe *control.FieldError
+		if errors.As(err, &fe) && strings.HasPrefix(fe.Field, "parameters") {
+			err = &control.FieldError{Field: field + "." + fe.Field, Err: fe.Err}
+			errs = append(errs, e.mistake(err))
+		}
+	}
+	return errs
+}
+
+// suggestion names the entry that was probably meant.
+func suggestion(name string, among []string) string {
+	for _, a := range among {
+		if strings.Contains(a, name) || strings.Contains(name, a) || distance(a, name) <= 2 {
+			return fmt.Sprintf("; did you mean %s?", a)
+		}
+	}
+	return "; sconce list controls shows them all"
+}
+
+// distance is the number of letters by which two words differ (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common/decls"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"k8s.io/apimachinery/pkg/util/version"
+	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	apiservercel "k8s.io/apiserver/pkg/cel"
+	"k8s.io/apiserver/pkg/cel/environment"
+	"k8s.io/apiserver/pkg/cel/library"
+)
+
+// environmentVersion is the version of Kubernetes whose CEL libraries controls
+// are written in: the one that k8s.io/apiserver is pinned to. It is not the
+// version that a baseline judges for.
+var environmentVersion = version.MajorMinor(1, 37)
+
+// CostLimit is what judging one object by one control may cost, in the units
+// of CEL's cost model. It is what the API server grants one expression of a
+// ValidatingAdmissionPolicy, which loops over the elements itself.
+const CostLimit = celconfig.PerCallLimit
+
+// The variables that expressions read.
+const (
+	varObject    = "object"
+	varPod       = "pod"
+	varContainer = "container"
+	varItem      = "item"
+	varParams    = "params"
+	varVariables = "variables"
+	varNamespace = "namespaceObject"
+)
+
+// env is the CEL environment of the API server's admission policies, with the
+// names that a control adds: in a ValidatingAdmissionPolicy they are bound by
+// comprehensions, so that the same expression runs there.
+var env = sync.OnceValues(func() (*cel.Env, error) {
+	namespace := plugincel.BuildNamespaceType()
+	set, err := environment.MustBaseEnvSet(environmentVersion).Extend(environment.VersionedOptions{
+		IntroducedVersion: version.MajorMinor(1, 0),
+		EnvOptions: []cel.EnvOption{
+			cel.Variable(varObject, cel.DynType),
+			cel.Variable(varPod, cel.DynType),
+			cel.Variable(varContainer, cel.DynType),
+			cel.Variable(varItem, cel.DynType),
+			cel.Variable(varParams, cel.DynType),
+			cel.Variable(varVariables, cel.DynType),
+			cel.Variable(varNamespace, namespace.CelType()),
+		},
+		DeclTypes: []*apiservercel.DeclType{namespace},
+	}, environment.StrictCostOpt)
+	if err != nil {
+		return nil, fmt.Errorf("building the CEL environment: %w", err)
+	}
+	return set.NewExpressionsEnv(), nil
+})
+
+// evalEnv has the functions and types of env without its cost tracking, which
+// takes half of an evaluation's time: for expressions whose cost is bounded
+// before they run. optional's own evaluation comes with cel.OptionalTypes; no
+// other library of the environment has any.
+var evalEnv = sync.OnceValues(func() (*cel.Env, error) {
+	full, err := env()
+	if err != nil {
+		return nil, err
+	}
+	var functions []*decls.FunctionDecl
+	for _, f := range full.Functions() {
+		functions = append(functions, f)
+	}
+	return cel.NewCustomEnv(
+		cel.OptionalTypes(),
+		cel.CustomTypeAdapter(full.CELTypeAdapter()),
+		cel.CustomTypeProvider(full.CELTypeProvider()),
+		cel.FunctionDecls(functions...),
+	)
+})
+
+// expression is a CEL expression that is compiled when it is first needed.
+type expression struct {
+	source string
+	want   *cel.Type
+	once   sync.Once
+	err    error
+	// exact tracks its cost. fast does not; it is nil where bound, the most
+	// that an evaluation can cost, is too high to do without.
+	exact, fast cel.Program
+	bound       uint64
+}
+
+func newExpression(source string, want *cel.Type) *expression {
+	return &expression{source: source, want: want}
+}
+
+// compile compiles the expression; calling it again costs nothing.
+func (e *expression) compile() error {
+	e.once.Do(func() { e.err = e.build() })
+	return e.err
+}
+
+// CELError says what is wrong with an expression, and where in its text.
+type CELError struct {
+	// Line and Col count from 1 in the expression's own text; 0 if not known.
+	Line, Col int
+	Msg       string
+}
+
+// Error returns the reason.
+func (e *CELError) Error() string { return e.Msg }
+
+// fastBound is the highest static bound with which an expression is evaluated
+// without tracking its cost: low enough that the limit is not met before
+// thousands of elements, were each to cost its bound.
+const fastBound = CostLimit / 10_000
+
+func (e *expression) build() error {
+	env, err := env()
+	if err != nil {
+		return err
+	}
+	ast, issues := env.Compile(e.source)
+	if issues.Err() != nil {
+		first := issues.Errors()[0]
+		return &CELError{first.Location.Line(), first.Location.Column() + 1, first.Message}
+	}
+	if got := ast.OutputType(); e.want != nil && !got.IsExactType(e.want) && !got.IsExactType(cel.DynType) && !got.IsExactType(cel.AnyType) {
+		return &CELError{1, 1, fmt.Sprintf("must be a %s, but is a %s", e.want, got)}
+	}
+	estimate, err := env.EstimateCost(ast, sizes{&library.CostEstimator{}})
+	if err == nil && estimate.Max <= fastBound {
+		e.bound = estimate.Max
+		untracked, err := evalEnv()
+		if err != nil {
+			return err
+		}
+		e.fast, err = untracked.Program(ast, cel.EvalOptions(cel.OptOptimize))
+		return programError(err)
+	}
+	e.exact, err = env.Program(ast)
+	return programError(err)
+}
+
+func programError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &CELError{1, 1, err.Error()}
+}
+
+// sizes bounds the values whose size is not known before an expression runs by
+// the largest request that the API server takes.
+type sizes struct {
+	checker.CostEstimator
+}
+
+// EstimateSize implements checker.CostEstimator.
+func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: uint64(celconfig.MaxRequestSizeBytes)}
+}
+
+// scope is what one evaluation can read. It is a CEL activation.
+type scope struct {
+	object, pod, container, item ref.Val
+	params                       ref.Val
+	variables                    *variables
+	namespace                    ref.Val
+	// cost is what was spent on this object by this control; for expressions
+	// that are not tracked, the most that can have been.
+	cost uint64
+}
+
+// ResolveName implements cel.Activation.
+func (s *scope) ResolveName(name string) (any, bool) {
+	var v ref.Val
+	switch name {
+	case varObject:
+		v = s.object
+	case varPod:
+		v = s.pod
+	case varContainer:
+		v = s.container
+	case varItem:
+		v = s.item
+	case varParams:
+		v = s.params
+	case varVariables:
+		return s.variables, s.variables != nil
+	case varNamespace:
+		v = s.namespace
+	}
+	return v, v != nil
+}
+
+// Parent implements cel.Activation.
+func (s *scope) Parent() cel.Activation { return nil }
+
+// eval evaluates the expression. The result is a value, a CEL unknown, or a CEL
+// error: never nil.
+func (s *scope) eval(e *expression) ref.Val {
+	if err := e.compile(); err != nil {
+		return types.WrapErr(err)
+	}
+	prog := e.exact
+	if e.fast != nil {
+		prog = e.fast
+		s.cost += e.bound
+	}
+	out, details, err := prog.Eval(s)
+	if cost := details.ActualCost(); cost != nil {
+		s.cost += *cost
+	}
+	switch {
+	case err != nil:
+		return types.WrapErr(err)
+	case s.cost > CostLimit:
+		return types.NewErr("judging the object costs more than %d, the API server's limit for one expression", CostLimit)
+	}
+	return out
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controltest
+
+import (
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/catalog"
+)
+
+// library returns the catalogue, checked as a whole.
+func library(tb testing.TB) *baseline.Library {
+	tb.Helper()
+	l := baseline.NewLibrary()
+	if err := catalog.Read(l); err != nil {
+		tb.Fatal(err)
+	}
+	if err := l.Check(time.Time{}, nil); err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+// TestCatalogue holds every control against its fixture.
+func TestCatalogue(t *testing.T) {
+	l := library(t)
+	for _, name := range l.Controls() {
+		t.Run(name, func(t *testing.T) {
+			file := l.File(name)
+			if base := strings.TrimSuffix(path.Base(file), ".yaml"); base != name {
+				t.Errorf("the control %s stands in %s; its file must have its name", name, file)
+			}
+			c := l.Control(name)
+			if topic := path.Base(path.Dir(file)); topic != c.Spec.Topic {
+				t.Errorf("%s is of topic %s, but stands in the folder %s", name, c.Spec.Topic, topic)
+			}
+			fixture, data, err := catalog.Fixture(file)
+			if err != nil {
+				t.Fatalf("control %s has no fixture: %v", name, err)
+			}
+			r, err := Run(c, fixture, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range r.Errors {
+				t.Error(e)
+			}
+			if r.Passed == 0 || r.Failed == 0 {
+				t.Errorf("%s shows %d objects that pass and %d that fail; it needs both", fixture, r.Passed, r.Failed)
+			}
+		})
+	}
+}

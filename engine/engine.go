@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine holds objects against a baseline. Judge is the pure function
+// at its heart: one object in, its findings out; it reads no clock and does no
+// I/O. Run drives it over a stream of sources: in parallel, in bounded memory,
+// and with results in the order of the sources whatever the timing.
+//
+// It does not know where objects come from or how findings are shown.
+package engine
+
+import (
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+// Engine judges objects by the rules of a baseline. It is safe for concurrent
+// use.
+type Engine struct {
+	rules      []*baseline.Rule
+	exceptions *baseline.Exceptions
+
+	mu     sync.RWMutex
+	byKind map[object.GroupKind][]int // indexes of rules
+}
+
+// New returns an engine for a baseline.
+func New(b *baseline.Baseline, x *baseline.Exceptions) *Engine {
+	return &Engine{rules: b.Rules, exceptions: x, byKind: map[object.GroupKind][]int{}}
+}
+
+// Result is what the rules say of one object.
+type Result struct {
+	Object *object.Object
+	// Outcomes are the verdicts of those rules that match the object's kind,
+	// by the rule's index in the baseline.
+	Outcomes []RuleOutcome
+	Findings []verdict.Finding
+}
+
+// RuleOutcome is the verdict of one rule.
+type RuleOutcome struct {
+	Rule     int
+	Outcome  verdict.Outcome
+	Excepted bool // every failed element is excused
+}
+
+// matching returns the rules for a kind. The first call for a kind compiles
+// them, so that controls for kinds that are not present never are.
+func (e *Engine) matching(gk object.GroupKind) []int {
+	e.mu.RLock()
+	rules, ok := e.byKind[gk]
+	e.mu.RUnlock()
+	if ok {
+		return rules
+	}
+	var compile errgroup.Group
+	for i, r := range e.rules {
+		if r.Matches(gk) {
+			rules = append(rules, i)
+		}
+	}
+	for _, part := range halves(rules) {
+		compile.Go(func() error {
+			for _, i := range part {
+				_ = e.rules[i].CompileMatch() // judging reports it as unknown
+			}
+			return nil
+		})
+	}
+	_ = compile.Wait()
+	e.mu.Lock()
+	e.byKind[gk] = rules
+	e.mu.Unlock()
+	return rules
+}
+
+func halves(rules []int) [][]int {
+	mid := len(rules) / 2
+	return [][]int{rules[:mid], rules[mid:]}
+}
+
+// Judge judges one object by every rule that matches its kind.
+func (e *Engine) Judge(o *object.Object) *Result {
+	out := &Result{Object: o}
+	rules := e.matching(o.GroupKind())
+	if len(rules) == 0 {
+		return out
+	}
+	out.Outcomes = make([]RuleOutcome, 0, len(rules))
+	for _, i := range rules {
+		out.Outcomes = append(out.Outcomes, e.judge(out, i))
+	}
+	return out
+}
+
+// judge judges by one rule and adds its findings.
+func (e *Engine) judge(out *Result, i int) RuleOutcome {
+	rule, o := e.rules[i], out.Object
+	v := rule.Judge(o, nil)
+	ro := RuleOutcome{Rule: i, Outcome: v.Outcome}
+	if v.Outcome == verdict.Pass {
+		if !e.exceptions.None() {
+			e.exceptions.Passed(rule.Name, o.Ref)
+		}
+		return ro
+	}
+	failed, excused := 0, 0
+	for k := range v.Findings {
+		f := e.finding(rule, o, &v.Findings[k])
+		if f.Outcome == verdict.Fail {
+			failed++
+			if f.Excepted != nil {
+				excused++
+			}
+		}
+		out.Findings = append(out.Findings, f)
+	}
+	ro.Excepted = failed > 0 && failed == excused
+	return ro
+}
+
+// finding makes what a control found into what is reported.
+func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
+	out := verdict.Finding{
+		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.Action,
+		Object: o.Ref, Element: f.Element.String(), Path: f.Path.String(), Missing: f.Missing,
+		Message: f.Message, Evidence: f.Evidence, Position: o.Position(f.Path),
+		Rendered:    o.Origin.Renderer,
+		Fingerprint: verdict.Fingerprint(rule.Name, o.Ref, f.Path),
+	}
+	if o.Origin.Renderer != "" {
+		out.Source = o.Origin.Source
+	}
+	if len(f.Edits) > 0 {
+		out.Fix = &verdict.Fix{Edits: f.Edits, Note: rule.Spec.Fix.Note}
+	}
+	if rule.Spec.Sensitive || o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
+		out.Position.Quote = mask(out.Position.Quote)
+	}
+	if f.Outcome == verdict.Fail && !e.exceptions.None() {
+		out.Excepted = e.exceptions.Excuse(rule.Name, o.Ref, f.Element)
+	}
+	return out
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/snapshot"
+	"sconce.dev/sconce/verdict"
+)
+
+// Output takes what Run finds, in the order of the units and, within one, of
+// its objects. It is called from one goroutine.
+type Output struct {
+	// Result is called for every object that has findings.
+	Result func(*Result) error
+	// Problem is called for everything that could not be judged.
+	Problem func(verdict.Problem) error
+	// Notice is called for what a person should know.
+	Notice func(verdict.Notice) error
+	// Done is called after each unit, with how many are done.
+	Done func(units int)
+}
+
+// perUnit is what one unit came to.
+type perUnit struct {
+	results  []*Result
+	problems []verdict.Problem
+	notices  []verdict.Notice
+	tally    snapshot.Tally
+	counts   []verdict.Counts // by rule
+	failed   map[v1alpha1.Severity]int
+	objects  int
+	other    int
+}
+
+// Finish is called on a result in the goroutine that made it, before it is put
+// in order: for what is costly and can run in parallel, as proving fixes.
+type Finish func(*Result)
+
+// Run judges everything that the units yield and returns the summary. It stops
+// early only when the context ends or an output returns an error.
+func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, finish Finish, out Output) (*verdict.Summary, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	workers := max(1, min(runtime.GOMAXPROCS(0), len(units)))
+	// slots hold the units that are being read or wait for their turn: they
+	// bound the memory.
+	type slot struct {
+		unit snapshot.Unit
+		done chan *perUnit
+	}
+	queue := make(chan *slot)
+	order := make(chan *slot, 4*workers)
+	go func() {
+		defer close(order)
+		defer close(queue)
+		for _, u := range units {
+			s := &slot{u, make(chan *perUnit, 1)}
+			select {
+			case order <- s:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case queue <- s:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for s := range queue {
+				s.done <- e.unit(ctx, s.unit, finish)
+			}
+		})
+	}
+	defer wg.Wait()
+	defer cancel()
+	total := e.newTotal()
+	for s := range order {
+		select {
+		case u := <-s.done:
+			if err := total.add(u, out); err != nil {
+				return nil, err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return total.finish(out)
+}
+
+// unit reads and judges one unit.
+func (e *Engine) unit(ctx context.Context, u snapshot.Unit, finish Finish) *perUnit {
+	out := &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
+	seen := map[object.Ref]object.Position{} // places, not objects: those must go
+	out.tally = u.Read(ctx, snapshot.Sink{
+		Object: func(o *object.Object) {
+			if first, ok := seen[o.Ref]; ok && o.Name != "" {
+				out.notices = append(out.notices, duplicateNotice(first, o))
+			} else {
+				seen[o.Ref] = object.Position{File: o.Origin.Source, Line: int(o.Root.Line)}
+			}
+			e.object(out, o, finish)
+		},
+		Problem: func(p verdict.Problem) { out.problems = append(out.problems, p) },
+	})
+	return out
+}
+
+// object judges one object and counts its verdicts.
+func (e *Engine) object(out *perUnit, o *object.Object, finish Finish) {
+	if missing, why := incomplete(o); missing {
+		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: o.Position(nil), Message: why})
+		return
+	}
+	r := e.Judge(o)
+	if len(r.Outcomes) == 0 {
+		out.other++
+		return
+	}
+	out.objects++
+	for _, ro := range r.Outcomes {
+		c := &out.counts[ro.Rule]
+		switch {
+		case ro.Outcome == verdict.Pass:
+			c.Pass++
+		case ro.Excepted:
+			c.Excepted++
+		case ro.Outcome == verdict.Fail:
+			c.Fail++
+		default:
+			c.Unknown++
+		}
+	}
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Outcome == verdict.Fail && f.Excepted == nil {
+			out.failed[f.Severity]++
+		}
+	}
+	if len(r.Findings) == 0 {
+		return
+	}
+	if finish != nil {
+		finish(r)
+	}
+	r.Object = nil // the findings say all that is needed; let the tree go
+	out.results = append(out.results, r)
+}

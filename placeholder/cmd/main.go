@@ -1,0 +1,3 @@
+package main
+import _ "sconce.dev/sconce/placeholder"
+func main(){}

@@ -1,0 +1,21 @@
+package placeholder
+import (
+ _ "helm.sh/helm/v4/pkg/engine"
+ _ "helm.sh/helm/v4/pkg/chart/v2/loader"
+ _ "helm.sh/helm/v4/pkg/chart/common/util"
+ _ "helm.sh/helm/v4/pkg/cli/values"
+ _ "sigs.k8s.io/kustomize/api/krusty"
+ _ "sigs.k8s.io/kustomize/kyaml/filesys"
+ _ "github.com/spf13/cobra"
+ _ "github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+ _ "github.com/jstemmer/go-junit-report/v2/junit"
+ _ "charm.land/lipgloss/v2"
+ _ "golang.org/x/sync/errgroup"
+ _ "golang.org/x/term"
+ _ "github.com/google/cel-go/cel"
+ _ "k8s.io/apiserver/pkg/cel/environment"
+ _ "k8s.io/apiserver/pkg/admission/plugin/cel"
+ _ "sigs.k8s.io/json"
+ _ "sigs.k8s.io/yaml"
+ _ "github.com/bmatcuk/doublestar/v4"
+)

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+// table prints for a person at a terminal. It is streamed: it holds the
+// findings of one file, chart or overlay until those of the next one begin,
+// and of the rest only what was explained and which places were shown.
+type table struct {
+	out   *bufio.Writer
+	paint painter
+	opts  Options
+	width int
+
+	scan      scan // without findings
+	held      []*verdict.Finding
+	unit      string
+	explained map[string]bool
+	shown     map[samePlace]bool
+	listed    int
+	more      int
+	advice    advice
+}
+
+func newTable(w io.Writer, opts Options) Writer {
+	t := &table{
+		out:       bufio.NewWriter(w),
+		paint:     painter{opts.Color},
+		opts:      opts,
+		width:     100,
+		explained: map[string]bool{},
+		shown:     map[samePlace]bool{},
+	}
+	if opts.Width > 0 {
+		t.width = max(60, opts.Width)
+	}
+	return t
+}
+
+func (t *table) Write(m *verdict.Message) error {
+	if m.Finding == nil {
+		t.scan.other(m)
+		return nil
+	}
+	f := m.Finding
+	t.advice.see(f)
+	if f.Excepted != nil && !t.opts.ShowExcepted {
+		return nil
+	}
+	if t.opts.MaxFindings > 0 && t.listed >= t.opts.MaxFindings {
+		t.more++
+		return nil
+	}
+	t.listed++
+	if u := unit(f); u != t.unit {
+		t.release()
+		t.unit = u
+	}
+	t.held = append(t.held, f)
+	return t.flushIfEmpty()
+}
+
+// flushIfEmpty lets a person see what is complete while the scan goes on.
+func (t *table) flushIfEmpty() error {
+	if len(t.held) == 1 {
+		return t.out.Flush()
+	}
+	return nil
+}
+
+// Close prints what is left and the summary.
+func (t *table) Close() error {
+	t.release()
+	if t.more > 0 {
+		t.line("%s\n", t.paint.bold("and "+plural(t.more, "more finding", "more findings")+", not listed here"))
+	}
+	t.problems()
+	t.notices()
+	t.summary()
+	return t.out.Flush()
+}
+
+func (t *table) line(format string, args ...any) {
+	fmt.Fprintf(t.out, format+"\n", args...)
+}
+
+// release prints the findings that are held.
+func (t *table) release() {
+	for _, file := range group(t.held) {
+		t.line("%s", t.paint.bold(visible(file.File)))
+		for _, o := range file.Objects {
+			t.object(o)
+		}
+		t.line("")
+	}
+	t.held = nil
+}
+
+func (t *table) object(o *objectGroup) {
+	head := visible(o.Object.String())
+	if by := renderedText(o.Rendered, o.Source); by != "" {
+		head += ", " + by
+	}
+	for i, l := range wrap(head, t.width-4, 0) {
+		t.line("%s%s", pad(2+2*min(i, 1)), t.paint.object(l))
+	}
+	for _, f := range o.Findings {
+		t.line("")
+		t.finding(f)
+	}
+}
+
+// indent is where the text of a finding begins, after the word that says how
+// bad it is.
+const indent = 12
+
+func (t *table) finding(f *findingGroup) {
+	word := outcomeText(f.Finding)
+	paint := t.paint.outcome(word)
+	for i, l := range wrap(headText(f.Finding), t.width-indent, 0) {
+		if i == 0 {
+			t.line("  %s%s%s", paint(word), pad(max(1, indent-2-width(word))), l)
+			continue
+		}
+		t.text(l)
+	}
+	if t.repeated(f.Finding) {
+		t.text(placeText(f.Position) + t.paint.dim(", the place shown above"))
+		t.also(f.Also)
+		return
+	}
+	t.place(f)
+	t.why(f.Finding)
+	t.fix(f.Finding)
+	if f.Excepted != nil {
+		t.block("", exceptedText(f.Excepted))
+	}
+	t.also(f.Also)
+}
+
+// repeated says that a place was shown before, for an object of another chart
+// or overlay.
+func (t *table) repeated(f *verdict.Finding) bool {
+	if !mayRepeat(f) {
+		return false
+	}
+	place := placeOf(f)
+	place.element = "" // one edit of one line clears them all
+	shown := t.shown[place]
+	t.shown[place] = true
+	return shown
+}
+
+func (t *table) text(s string) {
+	t.line("%s%s", pad(indent), s)
+}
+
+// block prints a label and prose that hangs beside it.
+func (t *table) block(label, text string) {
+	if label != "" {
+		label += ": "
+	}
+	hang := width(label)
+	for i, l := range wrap(text, t.width-indent-hang, 0) {
+		if i == 0 {
+			t.text(t.paint.dim(label) + l)
+			continue
+		}
+		t.text(pad(hang) + l)
+	}
+}
+
+// place prints where a finding is: file, line and the quoted line.
+func (t *table) place(f *findingGroup) {
+	p := f.Position
+	if p.Line < 1 {
+		t.block("", strings.TrimSuffix(placeText(p), ":"))
+		t.block("field", fieldText(f.Finding))
+		t.note(p.Note)
+		return
+	}
+	t.text(placeText(p))
+	t.quote(p)
+	if f.Missing {
+		t.block("missing", visible(f.Path))
+	}
+	t.note(p.Note)
+}
+
+func (t *table) note(s string) {
+	if s != "" {
+		t.block("note", s)
+	}
+}
+
+func (t *table) quote(p object.Position) {
+	if p.Quote == "" {
+		return
+	}
+	gutter := fmt.Sprintf("%d | ", p.Line)
+	e := quote(p.Quote, p.QuoteColumn).crop(t.width - indent - len(gutter))
+	t.text(t.paint.dim(gutter) + e.line())
+	if caret := e.caret(); caret != "" {
+		t.text(t.paint.dim(pad(len(gutter)-2)+"| ") + t.paint.caret(caret))
+	}
+}
+
+// why explains a control where it appears first.
+func (t *table) why(f *verdict.Finding) {
+	if !t.explained[f.Control] {
+		t.labelled("why", t.scan.control(f.Control).Description)
+	}
+}
+
+func (t *table) labelled(label, text string) {
+	if strings.TrimSpace(text) != "" {
+		t.block(label, text)
+	}
+}
+
+// fix prints the edit; where there is none, what to do.
+func (t *table) fix(f *verdict.Finding) {
+	first := !t.explained[f.Control]
+	t.explained[f.Control] = true
+	if f.Fix == nil || f.Fix.Refused != "" || len(f.Fix.Diff)+len(f.Fix.Edits) == 0 {
+		if first {
+			t.labelled("to do", t.scan.control(f.Control).Remediation)
+		}
+		if f.Fix != nil {
+			t.labelled("no fix", f.Fix.Refused)
+			t.labelled("note", f.Fix.Note)
+		}
+		return
+	}
+	t.edit(f.Fix)
+	t.labelled("note", f.Fix.Note)
+}
+
+func (t *table) edit(fix *verdict.Fix) {
+	label := fixLabel(fix)
+	if len(fix.Diff) == 0 {
+		for _, e := range fix.Edits {
+			t.block(label, editText(e))
+		}
+		return
+	}
+	t.text(t.paint.dim(label + ":"))
+	for _, l := range dedent(fix.Diff) {
+		l = firstColumns(l, t.width-indent-2)
+		t.text("  " + t.paint.diff(l))
+	}
+}
+
+// fixLabel says whether an edit was tried.
+func fixLabel(fix *verdict.Fix) string {
+	if fix.Proven {
+		return "fix"
+	}
+	return "suggested fix"
+}
+
+// maxAlso is how many objects are named that share a place.
+const maxAlso = 10
+
+func (t *table) also(refs []object.Ref) {
+	if len(refs) == 0 {
+		return
+	}
+	t.text(t.paint.dim("the same line also renders:"))
+	for _, r := range refs[:min(len(refs), maxAlso)] {
+		for i, l := range wrap(r.String(), t.width-indent-4, 0) {
+			t.text(pad(2+2*min(i, 1)) + l)
+		}
+	}
+	if more := len(refs) - maxAlso; more > 0 {
+		t.text("  and " + plural(more, "more object", "more objects"))
+	}
+}
+
+func pad(n int) string {
+	return strings.Repeat(" ", max(0, n))
+}
+
+// painter colours text with the 16 colours that every terminal has, so that a
+// person's own scheme keeps them readable.
+type painter struct{ on bool }
+
+func (p painter) with(code, s string) string {
+	if !p.on || s == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p painter) bold(s string) string   { return p.with("1", s) }
+func (p painter) dim(s string) string    { return p.with("2", s) }
+func (p painter) object(s string) string { return p.with("36", s) }
+func (p painter) caret(s string) string  { return p.with("1;31", s) }
+
+// diff colours a line of a diff by its sign.
+func (p painter) diff(line string) string {
+	switch {
+	case strings.HasPrefix(line, "-"):
+		return p.with("31", line)
+	case strings.HasPrefix(line, "+"):
+		return p.with("32", line)
+	}
+	return line
+}
+
+// outcome returns how the word that a finding is listed under is coloured.
+func (p painter) outcome(word string) func(string) string {
+	code := "0"
+	switch word {
+	case string(v1alpha1.Critical):
+		code = "1;31"
+	case string(v1alpha1.High):
+		code = "31"
+	case string(v1alpha1.Medium):
+		code = "33"
+	case string(v1alpha1.Low):
+		code = "34"
+	case "unknown", "problem":
+		code = "1;35"
+	case "excepted", "notice":
+		code = "2"
+	}
+	return func(s string) string { return p.with(code, s) }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"sconce.dev/sconce/snapshot"
+	"sconce.dev/sconce/source/helm"
+	"sconce.dev/sconce/source/kustomize"
+	"sconce.dev/sconce/verdict"
+)
+
+// Renderer renders charts and overlays; package render does it in processes of
+// their own.
+type Renderer interface {
+	Chart(ctx context.Context, dir string, opts helm.Options) (*helm.Rendered, error)
+	Overlay(ctx context.Context, dir string, opts kustomize.Options) (*kustomize.Rendered, error)
+}
+
+// Options say how sources are read.
+type Options struct {
+	Stdin     io.Reader
+	Renderer  Renderer
+	Helm      helm.Options
+	Kustomize kustomize.Options
+	// Base is the folder that names are shown relative to, where what is read
+	// stands elsewhere (a Git revision in a folder of its own); empty for the
+	// working directory.
+	Base string
+}
+
+// Plan is what will be read.
+type Plan struct {
+	Units []snapshot.Unit
+}
+
+// Discover finds what there is to read at the targets: files, folders, globs
+// (** included) and "-" for standard input. A target that does not exist, or
+// holds nothing, becomes a problem of the plan, so that it is told and counted.
+func Discover(targets []string, opts Options) *Plan {
+	d := &discovery{opts: opts, seenDirs: map[string]bool{}, seenFiles: map[string]bool{}}
+	for _, t := range targets {
+		d.target(t)
+	}
+	return &Plan{Units: d.plan()}
+}
+
+// discovery is a walk in progress.
+type discovery struct {
+	opts      Options
+	seenDirs  map[string]bool // by real path: a loop of links ends
+	seenFiles map[string]bool
+	found     []found
+}
+
+// what a found thing is.
+type what uint8
+
+const (
+	manifest what = iota
+	standardInput
+	chartDir
+	overlayDir
+	failed
+)
+
+// found is a file or folder that will be read.
+type found struct {
+	what    what
+	name    string // as it is shown
+	path    string // as it is opened
+	real    string // without links
+	owned   int    // files that belong to a chart
+	problem verdict.Problem
+}
+
+func (d *discovery) target(t string) {
+	if t == "-" {
+		d.found = append(d.found, found{what: standardInput, name: StdinName})
+		return
+	}
+	path := t
+	if d.opts.Base != "" {
+		path = filepath.Join(d.opts.Base, t)
+	}
+	info, err := os.Stat(path)
+	if err != nil && strings.ContainsAny(t, "*?[{") {
+		d.glob(t, path)
+		return
+	}
+	switch {
+	case err != nil:
+		d.fail(t, "%s", reason(err))
+	case info.IsDir():
+		before := len(d.found)
+		d.dir(filepath.Clean(t), path, true)
+		if len(d.found) == before {
+			d.fail(t, "the folder holds no manifests (files ending in .yaml, .yml or .json), charts or overlays")
+		}
+	default:
+		d.file(t, path, true)
+	}
+}
+
+func (d *discovery) glob(t, pattern string) {
+	matches, err := doublestar.FilepathGlob(pattern)
+	slices.Sort(matches)
+	switch {
+	case err != nil:
+		d.fail(t, "not a pattern: %s", err)
+	case len(matches) == 0:
+		d.fail(t, "nothing matches the pattern")
+	}
+	for _, m := range matches {
+		name := m
+		if d.opts.Base != "" {
+			if rel, err := filepath.Rel(d.opts.Base, m); err == nil {
+				name = rel
+			}
+		}
+		if info, err := os.Stat(m); err == nil && info.IsDir() {
+			continue // ** matches folders as well as what is in them
+		}
+		d.file(name, m, true)
+	}
+}
+
+func (d *discovery) fail(name, format string, args ...any) {
+	d.found = append(d.found, found{what: failed, name: name, problem: problemf(verdict.Reading, name, format, args...)})
+}
+
+// file adds a file. One that was named is read whatever its ending; of a
+// folder's, only those that look like manifests.
+func (d *discovery) file(name, path string, named bool) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		d.fail(name, "%s", reason(err))
+		return
+	}
+	if d.seenFiles[real] {
+		return
+	}
+	if named {
+		if chart := chartAbove(path); chart != "" {
+			d.fail(name, "a template of the chart in %s: scan that folder, so that it is rendered", chart)
+			return
+		}
+		if isKustomization(filepath.Base(path)) {
+			d.dir(filepath.Dir(name), filepath.Dir(path), true)
+			return
+		}
+	}
+	d.seenFiles[real] = true
+	d.found = append(d.found, found{what: manifest, name: name, path: path, real: real})
+}
+
+// chartAbove returns the folder of the chart whose templates hold the file.
+func chartAbove(path string) string {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		parent := filepath.Dir(dir)
+		if filepath.Base(dir) == "templates" && isFile(filepath.Join(parent, "Chart.yaml")) {
+			return parent
+		}
+		if parent == dir || dir == "." {
+			return ""
+		}
+	}
+}
+
+// dir adds what a folder holds.
+func (d *discovery) dir(name, path string, named bool) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		d.fail(name, "%s", reason(err))
+		return
+	}
+	if d.seenDirs[real] {
+		return
+	}
+	d.seenDirs[real] = true
+	if chart := chartAbove(filepath.Join(path, "x")); named && chart != "" {
+		d.fail(name, "holds templates of the chart in %s: scan that folder, so that they are rendered", chart)
+		return
+	}
+	if isFile(filepath.Join(path, "Chart.yaml")) {
+		d.found = append(d.found, found{what: chartDir, name: name, path: path, real: real, owned: countFiles(path)})
+		return
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		d.fail(name, "%s", reason(err))
+		return
+	}
+	for _, e := range entries {
+		if isKustomization(e.Name()) {
+			d.found = append(d.found, found{what: overlayDir, name: name, path: path, real: real})
+		}
+	}
+	for _, e := range entries {
+		d.entry(name, path, e)
+	}
+}
+
+// entry adds one entry of a folder.
+func (d *discovery) entry(dirName, dirPath string, e os.DirEntry) {
+	name, path := filepath.Join(dirName, e.Name()), filepath.Join(dirPath, e.Name())
+	isDir := e.IsDir()
+	if e.Type()&os.ModeSymlink != 0 {
+		info, err := os.Stat(path)
+		if err != nil {
+			if isManifest(e.Name()) {
+				d.fail(name, "%s", "the link leads nowhere: "+reason(err))
+			}
+			return
+		}
+		isDir = info.IsDir()
+	}
+	switch {
+	case isDir && e.Name() != ".git":
+		d.dir(name, path, false)
+	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
+		d.file(name, path, false)
+	}
+}
+
+func isManifest(name string) bool {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".yaml", ".yml", ".json":
+		return true
+	}
+	return false
+}
+
+func isKustomization(name string) bool {
+	return name == "kustomization.yaml" || name == "kustomization.yml" || name == "Kustomization"
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// countFiles counts the files below a folder that look like manifests.
+func countFiles(dir string) int {
+	n := 0
+	_ = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && isManifest(e.Name()) {
+			n++
+		}
+		return nil // what cannot be read is told when the chart is loaded
+	})
+	return n
+}

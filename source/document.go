@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package source is where objects come from: files, folders, globs, standard
+// input and Git revisions, and the charts and overlays among them. It finds
+// what there is, decides which file is read as what (a chart's templates are
+// never parsed as manifests), and yields objects that know where a person edits
+// them. What cannot be read is yielded as a problem, never left out.
+//
+// It judges nothing. Rendering is done by the packages below it: helm,
+// kustomize, and render, which keeps them in processes of their own.
+package source
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/snapshot"
+	"sconce.dev/sconce/verdict"
+)
+
+// documents yields the objects of a text that is a stream of YAML or JSON
+// documents. Broken documents are problems; the others are still yielded. It
+// returns how many documents were no Kubernetes objects.
+func documents(name string, data []byte, sink snapshot.Sink) int {
+	if object.IsJSON(data) && jsonDocuments(name, data, sink) {
+		return 0
+	}
+	other := 0
+	for text := range object.Split(data) {
+		root, err := object.ParseYAML(text)
+		if err != nil {
+			sink.Problem(parseProblem(name, text, err))
+			continue
+		}
+		if root == nil {
+			continue
+		}
+		origin := &object.Origin{Source: name, Text: text.Bytes, FirstLine: text.Line}
+		other += objects(root, origin, sink)
+	}
+	return other
+}
+
+// jsonDocuments yields the objects of a text as JSON. It returns false, having
+// yielded nothing, where the text is no JSON but may be YAML.
+func jsonDocuments(name string, data []byte, sink snapshot.Sink) bool {
+	roots, err := object.ParseJSON(data)
+	if err != nil {
+		return false
+	}
+	origin := &object.Origin{Source: name, Text: data, FirstLine: 1}
+	for _, root := range roots {
+		objects(root, origin, sink)
+	}
+	return true
+}
+
+// objects yields what a document holds and returns 1 if that is no object.
+func objects(root *object.Node, origin *object.Origin, sink snapshot.Sink) int {
+	list, err := object.FromNode(root, origin)
+	for _, o := range list {
+		sink.Object(o)
+	}
+	var no *object.NotObject
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &no) && no.Plain:
+		return 1
+	case errors.As(err, &no):
+		sink.Problem(verdict.Problem{
+			Stage:    verdict.Parsing,
+			Position: object.Position{File: origin.Source, Line: no.Line, Column: no.Col, Quote: object.LineOf(origin.Text, no.Line-origin.FirstLine+1), QuoteColumn: no.Col},
+			Message:  no.Msg,
+		})
+	}
+	return 0
+}
+
+// parseProblem says where a document is broken, and what may be meant.
+func parseProblem(name string, text object.Text, err error) verdict.Problem {
+	p := verdict.Problem{Stage: verdict.Parsing, Position: object.Position{File: name, Line: text.Line}, Message: err.Error()}
+	var se *object.SyntaxError
+	if errors.As(err, &se) {
+		p.Message = se.Msg
+		if se.Line > 0 {
+			p.Position.Line, p.Position.Column = se.Line, se.Col
+		}
+	}
+	line := object.LineOf(text.Bytes, p.Position.Line-text.Line+1)
+	if strings.Contains(string(text.Bytes), "{{") {
+		p.Message += "; the file holds {{, as templates do: scan the chart that it belongs to"
+	}
+	if len(line) <= 200 && !sensitive(line) {
+		p.Position.Quote, p.Position.QuoteColumn = line, p.Position.Column
+	}
+	return p
+}
+
+// sensitive says whether a line of a text that could not be parsed may hold
+// something secret.
+func sensitive(line string) bool {
+	line = strings.ToLower(line)
+	for _, word := range [...]string{"password", "passwd", "secret", "token", "key", "credential", "data:"} {
+		if strings.Contains(line, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// problemf is a problem with a file as a whole.
+func problemf(stage verdict.Stage, name, format string, args ...any) verdict.Problem {
+	return verdict.Problem{Stage: stage, Position: object.Position{File: name}, Message: fmt.Sprintf(format, args...)}
+}
