@@ -36,15 +36,15 @@ type perUnit struct {
 	failed   map[v1alpha1.Severity]int
 	objects  int
 	other    int
+	findings int
 }
-
-// Finish is called on a result in the goroutine that made it, before it is put
-// in order: for what is costly and can run in parallel, as proving fixes.
-type Finish func(*Result)
 
 // Run judges everything that the units yield and returns the summary. It stops
 // early only when the context ends or an output returns an error.
-func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, finish Finish, out Output) (*verdict.Summary, error) {
+//
+// Results hold their objects for the first keep findings of each unit; the
+// others let them go, so that memory does not grow with what is found.
+func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out Output) (*verdict.Summary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	workers := max(1, min(runtime.GOMAXPROCS(0), len(units)))
@@ -77,7 +77,7 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, finish Finish, 
 	for range workers {
 		wg.Go(func() {
 			for s := range queue {
-				s.done <- e.unit(ctx, s.unit, finish)
+				s.done <- e.unit(ctx, s.unit, keep)
 			}
 		})
 	}
@@ -101,7 +101,7 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, finish Finish, 
 }
 
 // unit reads and judges one unit.
-func (e *Engine) unit(ctx context.Context, u snapshot.Unit, finish Finish) *perUnit {
+func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) *perUnit {
 	out := &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
 	out.tally = u.Read(ctx, snapshot.Sink{
@@ -111,7 +111,7 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, finish Finish) *perU
 			} else {
 				seen[o.Ref] = object.Position{File: o.Origin.Source, Line: int(o.Root.Line)}
 			}
-			e.object(out, o, finish)
+			e.object(out, o, keep)
 		},
 		Problem: func(p verdict.Problem) { out.problems = append(out.problems, p) },
 	})
@@ -119,7 +119,7 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, finish Finish) *perU
 }
 
 // object judges one object and counts its verdicts.
-func (e *Engine) object(out *perUnit, o *object.Object, finish Finish) {
+func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 	if missing, why := incomplete(o); missing {
 		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: o.Position(nil), Message: why})
 		return
@@ -151,9 +151,9 @@ func (e *Engine) object(out *perUnit, o *object.Object, finish Finish) {
 	if len(r.Findings) == 0 {
 		return
 	}
-	if finish != nil {
-		finish(r)
+	if out.findings >= keep {
+		r.Object = nil
 	}
-	r.Object = nil // the findings say all that is needed; let the tree go
+	out.findings += len(r.Findings)
 	out.results = append(out.results, r)
 }

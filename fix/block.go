@@ -25,6 +25,9 @@ func (p *planner) appendBlock(n *node, v *object.Node) error {
 	indent := strings.Repeat(" ", n.col)
 	at := doc.after(n)
 	if at == len(doc.text) && doc.at(at-1) != '\n' {
+		if p.suspect == "" && doc.endsInBlock(n, len(n.entries)) {
+			p.suspect = "the document ends in a block scalar without a line break, and an entry after it would add one to the value: edit it by hand"
+		}
 		p.change(at, at, pen.newline+indent+text)
 	} else {
 		p.change(at, at, indent+text+pen.newline)
@@ -115,13 +118,14 @@ func (p *planner) fillNull(n *node, e *entry, v *object.Node, pen pen) {
 	doc, old := p.doc, e.value
 	from, to := e.after, old.end
 	if old.anchor != "" {
-		from = old.end
+		for from = old.body; doc.at(from-1) == ' '; from-- {
+		}
 	}
 	item := n.shape == sequence
 	switch {
 	case !doc.onLine(from, to) || !collection(v):
 		p.nullInPlace(old, from, to, item, v, n.col, pen)
-	case item && bytes.IndexByte(doc.text[to:doc.lineEnd(to)], '#') < 0:
+	case item && old.anchor == "" && bytes.IndexByte(doc.text[to:doc.lineEnd(to)], '#') < 0:
 		p.change(from, to, pen.item(v, n.col, 1))
 	case item:
 		p.cutText(from, to)
@@ -135,8 +139,8 @@ func (p *planner) fillNull(n *node, e *entry, v *object.Node, pen pen) {
 // nullInPlace puts a value where null was.
 func (p *planner) nullInPlace(old *node, from, to int, item bool, v *object.Node, col int, pen pen) {
 	switch {
-	case !collection(v) && old.start < to && old.anchor == "":
-		p.change(old.start, to, pen.scalar(v, false))
+	case !collection(v) && old.body < to:
+		p.change(old.body, to, pen.scalar(v, false))
 	case !collection(v):
 		p.change(from, to, " "+pen.scalar(v, false))
 	case item:
@@ -188,10 +192,12 @@ func (p *planner) cutBlock(n *node, i int) error {
 	if doc.first(e.start) {
 		start, end := doc.lineStart(e.start), doc.nextLine(e.end())
 		if end == len(doc.text) && doc.at(end-1) != '\n' && start > 0 && !doc.endsInBlock(n, i) {
-			start = doc.lineEnd(start - 1)
-			if doc.at(start-1) == '\r' {
+			if start--; doc.at(start-1) == '\r' {
 				start--
 			}
+		}
+		if doc.keepsBreaks(n, i) {
+			end = doc.skipBlank(end)
 		}
 		p.change(start, end, "")
 		return nil
@@ -213,14 +219,35 @@ func (p *planner) cutBlock(n *node, i int) error {
 }
 
 // endsInBlock says that the entry before i ends in a literal or folded scalar,
-// to which the last line break of the text would belong.
+// to which a last line break of the text would belong.
 func (l *layout) endsInBlock(n *node, i int) bool {
-	if i == 0 {
+	return i > 0 && l.lastValue(n, i-1).style&blocks != 0
+}
+
+// keepsBreaks says that the entry before i ends in a block scalar to which all
+// blank lines after it belong.
+func (l *layout) keepsBreaks(n *node, i int) bool {
+	if !l.endsInBlock(n, i) {
 		return false
 	}
-	v := n.entries[i-1].value
+	pos := l.lastValue(n, i-1).body
+	header, _, _ := bytes.Cut(l.text[pos:l.lineEnd(pos)], []byte("#"))
+	return bytes.IndexByte(header, '+') >= 0
+}
+
+// lastValue returns the value on the last line of entry i.
+func (l *layout) lastValue(n *node, i int) *node {
+	v := n.entries[i].value
 	for len(v.entries) > 0 && !v.flow {
 		v = v.entries[len(v.entries)-1].value
 	}
-	return v.style&blocks != 0
+	return v
+}
+
+// skipBlank returns where the first line that is not blank begins.
+func (l *layout) skipBlank(pos int) int {
+	for pos < len(l.text) && len(bytes.TrimSpace(l.text[pos:l.nextLine(pos)])) == 0 {
+		pos = l.nextLine(pos)
+	}
+	return pos
 }

@@ -145,7 +145,7 @@ func TestCorpus(t *testing.T) {
 func commentsKept(before []byte, p *Patch) error {
 	count := map[string]int{}
 	for line := range bytes.Lines(p.Bytes) {
-		count[string(bytes.TrimSpace(line))]++
+		count[string(bytes.TrimSpace(bytes.TrimPrefix(line, []byte(bom))))]++
 	}
 	pos, change := 0, 0
 	for line := range bytes.Lines(before) {

@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"sconce.dev/sconce/object"
@@ -74,10 +75,13 @@ func Apply(text object.Text, edits []verdict.Edit) (*Patch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if todo[i].done || next.Equal(tree) {
+		if todo[i].done {
 			continue
 		}
 		doc, err := f.layout(buf.bytes())
+		if err != nil && suspect != "" {
+			return nil, &Refused{suspect}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -153,12 +157,13 @@ func (f *format) verify(src []byte, want *object.Node, suspect string) error {
 	case err != nil:
 		return refuse("the layout around the value is unusual, and the edited text would not parse (%v): edit it by hand", err)
 	}
-	return refuse("the layout around the value is unusual, and the edit would change another value as well: edit it by hand")
+	return refuse("the layout around the value is unusual, and the edit would change more than this value: edit it by hand")
 }
 
 // shared is the reason why what an anchor names is left alone.
 func shared(anchor string, places []string) string {
 	where := "other places share"
+	places = unique(places)
 	switch len(places) {
 	case 0:
 	case 1:
@@ -169,4 +174,15 @@ func shared(anchor string, places []string) string {
 		where = strings.Join(places[:2], ", ") + " and others share"
 	}
 	return fmt.Sprintf("%s this value through the anchor &%s: edit it by hand", where, anchor)
+}
+
+// unique returns the places in their order, each once.
+func unique(places []string) []string {
+	var out []string
+	for _, p := range places {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// cases are texts, edits of them and what they become. A dot at the end of an
-// edited text's name says nothing; "refused: " begins a reason.
+// cases are texts, edits of them and what they become; "refused: " begins a
+// reason.
 var cases = []struct{ name, before, edits, after string }{
 	// Values in place.
 	{"scalar", "a: true  # why\nb: 1\n", `set a=false`, "a: false  # why\nb: 1\n"},
@@ -57,7 +57,7 @@ var cases = []struct{ name, before, edits, after string }{
 	{"after the siblings' whole extent", "a:\n  b:\n    - c: |\n        x\n\n        y\n\nd: 1\n", `set a.e=1`, "a:\n  b:\n    - c: |\n        x\n\n        y\n  e: 1\n\nd: 1\n"},
 	{"after kept line breaks", "a:\n  b: |+\n    x\n\nd: 1\n", `set a.e=1`, "a:\n  b: |+\n    x\n\n  e: 1\nd: 1\n"},
 	{"stripped without a newline", "a:\n  b: |-\n    x", `set a.e=1`, "a:\n  b: |-\n    x\n  e: 1"},
-	{"clipped without a newline", "a:\n  b: |\n    x", `set a.e=1`, "refused: the layout around the value is unusual, and the edit would change another value as well: edit it by hand"},
+	{"clipped without a newline", "a:\n  b: |\n    x", `set a.e=1`, "refused: the document ends in a block scalar without a line break, and an entry after it would add one to the value: edit it by hand"},
 	{"indented block scalar", "a:\n  b: >2-\n      x\n\n     y\n # c\nd: 1\n", `set a.e=1`, "a:\n  b: >2-\n      x\n\n     y\n  e: 1\n # c\nd: 1\n"},
 	{"after a multi-line plain scalar", "a:\n  b: x\n   y\n   z\nd: 1\n", `set a.e=1`, "a:\n  b: x\n   y\n   z\n  e: 1\nd: 1\n"},
 	{"after a multi-line flow", "a:\n  b: [\n    x # y\n  ] # z\nd: 1\n", `set a.e=1`, "a:\n  b: [\n    x # y\n  ] # z\n  e: 1\nd: 1\n"},
@@ -146,10 +146,15 @@ var cases = []struct{ name, before, edits, after string }{
 	{"anchored scalar", "a: &x true\nb: *x\nc: *x\n", `set a=false`, "refused: b and c share this value through the anchor &x: edit it by hand"},
 	{"anchored, not shared", "a: &x\n  b: 1\n", `set a.c=2`, "a: &x\n  b: 1\n  c: 2\n"},
 	{"anchored nothing", "a: &x\nb: 1\n", `set a.c=2`, "a: &x\n  c: 2\nb: 1\n"},
+	{"anchored null word", "a: &x ~ # c\nb: &y null\nc:\n- &z\n- &w ~ # d\n", `set a.c=2; set b=true; set c[0].d=1; set c[1]=["e"]`, "a: &x # c\n  c: 2\nb: &y true\nc:\n- &z\n  d: 1\n- &w # d\n  - e\n"},
+	{"anchor of others removed", "a:\n  b: &x\n    c: 1\nd: *x\ne: *x\nf: *x\ng: *x\n", `remove a.b; set d=1`, "refused: d, e and others share this value through the anchor &x: edit it by hand"},
+	{"blank lines that would count", "a: |+\n  x\n\nb: 1\n\n\nc: 2\n", `remove b`, "a: |+\n  x\n\nc: 2\n"},
 	{"merged scalar", "d: &d\n  p: true\na:\n  <<: *d\n  q: 1\n", `set a.p=false`, "d: &d\n  p: true\na:\n  <<: *d\n  q: 1\n  p: false\n"},
 	{"merged parent", "d: &d\n  s: {p: true}\na:\n  <<: *d\n  q: 1\n", `set a.s.p=false`, "refused: a.s comes through a merge key (<<), and a key written here would replace all of it: edit it by hand"},
 	{"merged list", "d: &d\n  s: [p]\na:\n  <<: *d\n  q: 1\n", `add a.s="q"`, "refused: a.s comes through a merge key (<<), and a key written here would replace all of it: edit it by hand"},
 	{"merged removal", "d: &d\n  p: true\na:\n  <<: *d\n  q: 1\n", `remove a.p`, "refused: a.p comes through a merge key (<<): edit it where it is anchored"},
+	{"merged once removed", "d: &d\n  p: true\na:\n  <<: *d\n  p: 3\n", `remove a.p`, "refused: a.p would still come through the merge key (<<) beside it: edit it by hand"},
+	{"comment that would count", "a: |\n  x\nb: 1\n   # c\nc: 2\n", `remove b`, "refused: the layout around the value is unusual, and the edit would change more than this value: edit it by hand"},
 	{"new key beside a merge", "d: &d\n  p: true\na:\n  <<: *d\n", `set a.s.t=1`, "d: &d\n  p: true\na:\n  <<: *d\n  s:\n    t: 1\n"},
 	{"overridden where merged", "d: &d\n  p: true\na:\n  <<: *d\n  p: 3\n", `set d.p=false`, "d: &d\n  p: false\na:\n  <<: *d\n  p: 3\n"},
 	{"tag", "a: !!map\n  b: 1\nc: !!str x\n", `set a.b=2`, "refused: a has a tag: edit it by hand"},

@@ -4,6 +4,7 @@ package fix
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -71,7 +72,16 @@ func (p *planner) edit(e *edit, path object.Path) error {
 		return p.setAt(s, e.value)
 	case s.i < 0:
 		return refuse("%s comes through a merge key (<<): edit it where it is anchored", shown(path))
-	case s.in.flow:
+	}
+	p.suspectWithin(s.entry().value)
+	still := fmt.Sprintf("%s would still come through the merge key (<<) beside it: edit it by hand", shown(e.path))
+	if p.suspect == "" && s.in.merges() {
+		p.suspect = still
+	}
+	if !s.entry().value.onlyHolds(e.path[len(path):]) {
+		return &Refused{still}
+	}
+	if s.in.flow {
 		return p.cutFlow(s.in, s.i)
 	}
 	return p.cutBlock(s.in, s.i)
@@ -106,7 +116,7 @@ func (p *planner) walk(path object.Path) (*spot, error) {
 		}
 		n = e.value
 		if len(s.left) == 0 || n.null() {
-			return s, p.suspectAnchor(n)
+			return s, nil
 		}
 	}
 	return nil, refuse("the whole document would be replaced")
@@ -124,15 +134,23 @@ func (p *planner) enter(n *node, path object.Path) error {
 	case n.shape == scalar:
 		return refuse("%s is laid out in a way that cannot be edited safely: edit it by hand", shown(path))
 	}
-	return p.suspectAnchor(n)
+	p.suspectShared(n)
+	return nil
 }
 
-// suspectAnchor remembers that the node is used in other places.
-func (p *planner) suspectAnchor(n *node) error {
-	if len(n.users) > 0 {
+// suspectShared remembers that the node is used in other places.
+func (p *planner) suspectShared(n *node) {
+	if p.suspect == "" && len(n.users) > 0 {
 		p.suspect = shared(n.anchor, n.users)
 	}
-	return nil
+}
+
+// suspectWithin does so for all that an edit takes away.
+func (p *planner) suspectWithin(n *node) {
+	p.suspectShared(n)
+	for i := range n.entries {
+		p.suspectWithin(n.entries[i].value)
+	}
 }
 
 // merged says why a field that is not written in its mapping cannot be edited
@@ -170,6 +188,29 @@ func (n *node) names(field string) bool {
 	return n.text != "<<" && (n.text == field || n.text != "" && !letter(n.text[0]) || words[strings.ToLower(n.text)]) && canonical(n.text) == field
 }
 
+// merges says that a mapping has a merge key.
+func (n *node) merges() bool {
+	return slices.ContainsFunc(n.entries, func(e entry) bool {
+		return e.key != nil && e.key.text == "<<" && e.key.style&written == 0
+	})
+}
+
+// onlyHolds says that nothing but the path is written in the node: the tree
+// does not tell a map that is empty without it from one that merges others.
+func (n *node) onlyHolds(path object.Path) bool {
+	for _, step := range path {
+		if n.shape == alias {
+			return true
+		}
+		i := find(n, step)
+		if i < 0 || len(n.entries) != 1 {
+			return false
+		}
+		n = n.entries[i].value
+	}
+	return true
+}
+
 // setAt gives the spot its value, missing parents around it.
 func (p *planner) setAt(s *spot, v *object.Node) error {
 	if s.i < 0 {
@@ -186,6 +227,7 @@ func (p *planner) setAt(s *spot, v *object.Node) error {
 	if strings.Contains(string(p.doc.text[e.value.start:e.value.end]), "{{") {
 		return refuse("%s is a template ({{ ... }}): edit it by hand", s.path)
 	}
+	p.suspectWithin(e.value)
 	v = nest(s.left, v)
 	if s.in.flow {
 		return p.setFlow(s.in, e, v)

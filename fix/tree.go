@@ -18,7 +18,7 @@ type edit struct {
 	// target is what a removal takes away: the path, or the list or map above
 	// it that would be left empty.
 	target object.Path
-	// done says that there is nothing to do.
+	// done says that there was nothing to do.
 	done bool
 	// gone says that an earlier edit removed an item on the path.
 	gone bool
@@ -105,11 +105,22 @@ func indexed(root *object.Node, path object.Path) (object.Path, error) {
 }
 
 // apply makes the edit in the tree. Where it removes an item, the paths of the
-// edits after it follow.
+// edits after it follow. Where the tree says already what is wanted it is
+// returned as it is.
 func (e *edit) apply(root *object.Node, after []edit) (*object.Node, error) {
+	next, err := e.next(root, after)
+	if err != nil {
+		return nil, err
+	}
+	if e.done = e.done || next.Equal(root); e.done {
+		return root, nil
+	}
+	return next, nil
+}
+
+func (e *edit) next(root *object.Node, after []edit) (*object.Node, error) {
 	if e.gone {
 		if e.op == verdict.Remove {
-			e.done = true
 			return root, nil
 		}
 		return nil, refuse("%s is removed by an edit before this one", e.path)
@@ -133,7 +144,6 @@ func (e *edit) add(root *object.Node) (*object.Node, error) {
 		return nil, refuse("%s is a %s, not a list", shown(e.path), list.Kind)
 	}
 	if slices.ContainsFunc(list.Items, e.value.Equal) {
-		e.done = true
 		return root, nil
 	}
 	longer := *list
@@ -145,7 +155,6 @@ func (e *edit) add(root *object.Node) (*object.Node, error) {
 // empty.
 func (e *edit) remove(root *object.Node, after []edit) (*object.Node, error) {
 	if n := at(root, e.path); n == nil || n.Kind == object.Null && !last(e.path).Item {
-		e.done = true
 		return root, nil
 	}
 	e.target = e.path

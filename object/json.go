@@ -26,7 +26,7 @@ func ParseJSON(data []byte) ([]*Node, error) {
 	if len(data) > MaxDocument {
 		return nil, &SyntaxError{1, 1, fmt.Sprintf("JSON of %d MiB; at most %d MiB are read", len(data)>>20, MaxDocument>>20)}
 	}
-	if err := checkUTF8(Text{data, 1}); err != nil {
+	if err := checkUTF8(Text{Bytes: data, Line: 1}); err != nil {
 		return nil, err
 	}
 	r := &jsonReader{data: data, dec: json.NewDecoder(bytes.NewReader(data)), line: 1, col: 1}

@@ -11,8 +11,10 @@ import (
 // Object is one Kubernetes object. It is immutable.
 type Object struct {
 	Ref
-	// Root is the whole document (of a List, the item).
-	Root *Node
+	// Root is the object; Within is where it stands in its document: empty for
+	// the whole of it, items[i] in a List.
+	Root   *Node
+	Within Path
 	// Origin is where the object came from.
 	Origin *Origin
 }
@@ -163,6 +165,9 @@ func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
 			item = &typed
 		}
 		objects, err := FromNode(item, origin)
+		for _, o := range objects {
+			o.Within = Path{{Field: "items"}, {Item: true, Index: i}}.Append(o.Within...)
+		}
 		if err != nil {
 			var no *NotObject
 			if asNotObject(err, &no) {
@@ -184,3 +189,6 @@ func asNotObject(err error, target **NotObject) bool {
 func notObject(n *Node, plain bool, format string, args ...any) error {
 	return &NotObject{SyntaxError{int(n.Line), int(n.Col), fmt.Sprintf(format, args...)}, plain}
 }
+
+// Text returns the text of the document that the object stands in.
+func (o *Object) Text() Text { return Text{Bytes: o.Origin.Text, Line: o.Origin.FirstLine} }

@@ -51,8 +51,9 @@ func (e *SyntaxError) Error() string {
 type Text struct {
 	// Bytes include the document's own "---" line, if it has one.
 	Bytes []byte
-	// Line is where the bytes begin in the stream, from 1.
-	Line int
+	// Line is where the bytes begin in the stream, from 1; Offset the same in
+	// bytes, from 0.
+	Line, Offset int
 }
 
 // Split yields the documents of a YAML stream without parsing them: "---" at
@@ -60,40 +61,45 @@ type Text struct {
 // left out.
 func Split(data []byte) iter.Seq[Text] {
 	return func(yield func(Text) bool) {
+		mark := len(data)
 		data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+		mark -= len(data)
 		start, startLine, line := 0, 1, 1
+		text := func(end int) Text {
+			return Text{Bytes: data[start:end:end], Line: startLine, Offset: mark + start}
+		}
 		content, directives := false, false
 		for pos := 0; pos < len(data); {
 			end := len(data)
 			if i := bytes.IndexByte(data[pos:], '\n'); i >= 0 {
 				end = pos + i + 1
 			}
-			text := data[pos:end]
+			this := data[pos:end]
 			switch {
-			case marker(text, "---") && !directives:
-				if content && !yield(Text{data[start:pos], startLine}) {
+			case marker(this, "---") && !directives:
+				if content && !yield(text(pos)) {
 					return
 				}
 				start, startLine = pos, line
-				content = len(bytes.TrimSpace(text)) > 3 && !comment(text[3:])
-			case marker(text, "---"):
+				content = len(bytes.TrimSpace(this)) > 3 && !comment(this[3:])
+			case marker(this, "---"):
 				directives = false
-				content = len(bytes.TrimSpace(text)) > 3 && !comment(text[3:])
-			case marker(text, "..."):
-				if content && !yield(Text{data[start:end], startLine}) {
+				content = len(bytes.TrimSpace(this)) > 3 && !comment(this[3:])
+			case marker(this, "..."):
+				if content && !yield(text(end)) {
 					return
 				}
 				start, startLine, content = end, line+1, false
-			case text[0] == '%' && !content:
+			case this[0] == '%' && !content:
 				directives = true
-			case !content && len(bytes.TrimSpace(text)) > 0 && !comment(text):
+			case !content && len(bytes.TrimSpace(this)) > 0 && !comment(this):
 				content = true
 			}
 			pos = end
 			line++
 		}
 		if content {
-			yield(Text{data[start:], startLine})
+			yield(text(len(data)))
 		}
 	}
 }

@@ -5,6 +5,7 @@ package report
 import (
 	"bufio"
 	"cmp"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"strconv"
@@ -38,6 +39,7 @@ func (j *junitWriter) Close() error {
 		s.ID, s.Time = len(suites.Suites), "0.000"
 		suites.AddSuite(s)
 	}
+	out.WriteString(xml.Header)
 	if err := suites.WriteXML(out); err != nil {
 		return fmt.Errorf("writing JUnit XML: %w", err)
 	}
@@ -136,10 +138,16 @@ func caseRank(f *verdict.Finding) int {
 	return 0
 }
 
+// maxCaseLine is how wide a quoted line is.
+const maxCaseLine = 160
+
 // caseText is a finding in a few lines.
 func caseText(f *verdict.Finding) string {
-	lines := []string{outcomeText(f) + ": " + headText(f), placeText(f.Position)}
-	if q := quote(f.Position.Quote, 0).line(); q != "" {
+	lines := []string{outcomeText(f) + ": " + headText(f)}
+	if f.Position.File != "" {
+		lines = append(lines, placeText(f.Position))
+	}
+	if q := quote(f.Position.Quote, f.Position.QuoteColumn).crop(maxCaseLine).line(); q != "" {
 		lines = append(lines, q)
 	}
 	if field := fieldText(f); field != "" {
@@ -155,7 +163,7 @@ func caseText(f *verdict.Finding) string {
 		lines = append(lines, exceptedText(f.Excepted))
 	}
 	if f.Fix != nil && f.Fix.Refused == "" && len(f.Fix.Diff) > 0 {
-		lines = append(append(lines, fixLabel(f.Fix)+":"), dedent(f.Fix.Diff)...)
+		lines = append(append(lines, fixLabel(f.Fix)+":"), diffLines(f.Fix.Diff, maxCaseLine)...)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -104,12 +104,17 @@ func (m *markdown) noticeLines() []string {
 	return lines
 }
 
+// shortened keeps one long text from taking the room of all others.
+func shortened(s string) string {
+	return firstColumns(s, 1000)
+}
+
 func listLine(p object.Position, text string) string {
 	line := "- "
 	if p.File != "" {
 		line += code(placeText(p)) + " "
 	}
-	return line + escapeMarkdown(prose(text)) + "\n"
+	return line + escapeMarkdown(shortened(prose(text))) + "\n"
 }
 
 func (m *markdown) next() string {
@@ -117,11 +122,11 @@ func (m *markdown) next() string {
 	for _, f := range m.findings {
 		a.see(f)
 	}
-	text := a.nextText(m.config)
-	if text == "" {
+	steps := a.next(m.config)
+	if len(steps) == 0 {
 		return ""
 	}
-	return "Next: " + escapeMarkdown(text) + ".\n"
+	return "Next: " + escapeMarkdown(strings.Join(steps, "; ")) + ".\n"
 }
 
 // files prints findings until the report is max bytes long.
@@ -140,9 +145,9 @@ func (m *markdown) files(b *strings.Builder, max int) {
 			b.WriteString(detailsEnd)
 		}
 		if fits < len(blocks) {
-			more += len(blocks) - fits
+			more += file.count(fits)
 			for _, rest := range files[i+1:] {
-				more += rest.count()
+				more += rest.count(0)
 			}
 			break
 		}
@@ -163,11 +168,15 @@ func fitting(blocks []string, max int) int {
 	return len(blocks)
 }
 
-// count is the number of findings that are listed for a file.
-func (f *fileGroup) count() int {
+// count is the number of a file's findings after the first blocks.
+func (f *fileGroup) count(blocks int) int {
 	n := 0
 	for _, o := range f.Objects {
-		n += len(o.Findings)
+		for _, x := range o.Findings {
+			if blocks--; blocks < 0 {
+				n += x.Count
+			}
+		}
 	}
 	return n
 }
@@ -215,14 +224,14 @@ func (m *markdown) blocks(f *fileGroup) []string {
 
 func (m *markdown) finding(o *objectGroup, f *findingGroup) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s** %s<br>%s", escapeMarkdown(outcomeText(f.Finding)), escapeMarkdown(headText(f.Finding)), code(visible(o.Object.String())))
+	fmt.Fprintf(&b, "**%s** %s<br>%s", escapeMarkdown(outcomeText(f.Finding)), escapeMarkdown(shortened(headText(f.Finding))), code(visible(o.Object.String())))
 	if by := renderedText(o.Rendered, o.Source); by != "" {
 		b.WriteString(", " + escapeMarkdown(by))
 	}
-	for _, also := range f.Also {
-		b.WriteString(", " + code(visible(also.String())))
-	}
 	m.where(&b, f.Finding)
+	if len(f.Also) > 0 {
+		b.WriteString("<br>" + escapeMarkdown(alsoText(f.Also)))
+	}
 	if f.Excepted != nil {
 		b.WriteString("<br>" + escapeMarkdown(exceptedText(f.Excepted)))
 	}
@@ -232,6 +241,18 @@ func (m *markdown) finding(o *objectGroup, f *findingGroup) string {
 	}
 	m.fix(&b, f.Finding)
 	return b.String()
+}
+
+// alsoText names further objects of the same line.
+func alsoText(refs []object.Ref) string {
+	var names []string
+	for _, r := range refs[:min(len(refs), maxAlso)] {
+		names = append(names, visible(r.String()))
+	}
+	if more := len(refs) - maxAlso; more > 0 {
+		names = append(names, "and "+plural(more, "more object", "more objects"))
+	}
+	return "the same line also renders " + strings.Join(names, ", ")
 }
 
 func (m *markdown) where(b *strings.Builder, f *verdict.Finding) {
@@ -259,7 +280,7 @@ func (m *markdown) fix(b *strings.Builder, f *verdict.Finding) {
 	}
 	label := fixLabel(fix)
 	b.WriteString(strings.ToUpper(label[:1]) + label[1:] + ":\n\n")
-	b.WriteString(fence("diff", strings.Join(dedent(fix.Diff), "\n")+"\n"))
+	b.WriteString(fence("diff", strings.Join(diffLines(fix.Diff, 160), "\n")+"\n"))
 	if fix.Note != "" {
 		b.WriteString("Note: " + escapeMarkdown(prose(fix.Note)) + "\n\n")
 	}
@@ -272,7 +293,7 @@ func quotedLines(p object.Position) string {
 		return ""
 	}
 	text := e.line() + "\n"
-	if caret := e.caret(); caret != "" {
+	if caret := e.Caret(); caret != "" {
 		text += caret + "\n"
 	}
 	return text

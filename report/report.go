@@ -32,7 +32,7 @@ type Options struct {
 	// Color lets the table use ANSI colours.
 	Color bool
 	// Width is the number of columns that the table may use; 0 is 100, and at
-	// least 60 are used.
+	// least 72 are used. Places and commands are never broken.
 	Width int
 	// ShowExcepted lists excepted findings in the table and in markdown; they
 	// are always counted, and always listed in the other formats.

@@ -3,13 +3,14 @@
 package report
 
 import (
-	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"path"
 	"strings"
+	"unicode"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
@@ -33,8 +34,8 @@ func newSARIF(w io.Writer, _ Options) Writer {
 const srcRoot = "%SRCROOT%"
 
 func (s *sarifWriter) Close() error {
-	out := bufio.NewWriter(s.w)
-	enc := json.NewEncoder(out)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	err := enc.Encode(sarifLog{
@@ -45,7 +46,8 @@ func (s *sarifWriter) Close() error {
 	if err != nil {
 		return fmt.Errorf("writing SARIF: %w", err)
 	}
-	return out.Flush()
+	_, err = s.w.Write(escapeJSON(out.Bytes()))
+	return err
 }
 
 func (s *sarifWriter) run() sarifRun {
@@ -173,6 +175,7 @@ func (s *sarifWriter) result(f *verdict.Finding) sarifResult {
 	}
 	if f.Outcome == verdict.Unknown {
 		r.Kind, r.Level = "open", "none"
+		r.Message.Text = "unknown: " + r.Message.Text // many viewers do not show the kind
 	}
 	if f.Fingerprint != "" {
 		r.Fingerprints = map[string]string{"sconce/v1": visible(f.Fingerprint)}
@@ -258,8 +261,7 @@ func fixes(f *verdict.Finding) []sarifFix {
 		added = append(added, l[1:])
 	}
 	was, is := []rune(p.Quote), []rune(strings.Join(added, "\n"))
-	head := commonPrefix(was, is)
-	tail := commonSuffix(was[head:], is[head:])
+	head, tail := changed(was, is)
 	if head < p.Column-1 {
 		return nil
 	}
@@ -273,6 +275,24 @@ func fixes(f *verdict.Finding) []sarifFix {
 			}},
 		}},
 	}}
+}
+
+// changed returns how much of two lines is the same at the beginning and at the
+// end, in whole words.
+func changed(a, b []rune) (head, tail int) {
+	head = commonPrefix(a, b)
+	for head > 0 && wordRune(a[head-1]) {
+		head--
+	}
+	tail = commonSuffix(a[head:], b[head:])
+	for tail > 0 && wordRune(a[len(a)-tail]) {
+		tail--
+	}
+	return head, tail
+}
+
+func wordRune(r rune) bool {
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
 }
 
 func commonPrefix(a, b []rune) int {

@@ -101,6 +101,8 @@ type objectGroup struct {
 type findingGroup struct {
 	*verdict.Finding
 	Also []object.Ref
+	// Count is how many findings these are.
+	Count int
 }
 
 // samePlace is what findings have in common that are shown once.
@@ -164,13 +166,14 @@ func (g *grouper) add(f *verdict.Finding) {
 	if mayRepeat(f) {
 		first := g.places[placeOf(f)]
 		if first != nil && first.Object != f.Object {
+			first.Count++
 			if n := len(first.Also); n == 0 || first.Also[n-1] != f.Object {
 				first.Also = append(first.Also, f.Object)
 			}
 			return
 		}
 	}
-	fg := &findingGroup{Finding: f}
+	fg := &findingGroup{Finding: f, Count: 1}
 	g.places[placeOf(f)] = fg
 	o := g.object(f)
 	o.Findings = append(o.Findings, fg)

@@ -32,6 +32,9 @@ type table struct {
 	advice    advice
 }
 
+// minWidth is what the grid of layers and phases needs.
+const minWidth = 72
+
 func newTable(w io.Writer, opts Options) Writer {
 	t := &table{
 		out:       bufio.NewWriter(w),
@@ -42,7 +45,7 @@ func newTable(w io.Writer, opts Options) Writer {
 		shown:     map[samePlace]bool{},
 	}
 	if opts.Width > 0 {
-		t.width = max(60, opts.Width)
+		t.width = max(minWidth, opts.Width)
 	}
 	return t
 }
@@ -98,7 +101,10 @@ func (t *table) line(format string, args ...any) {
 func (t *table) release() {
 	for _, file := range group(t.held) {
 		t.line("%s", t.paint.bold(visible(file.File)))
-		for _, o := range file.Objects {
+		for i, o := range file.Objects {
+			if i > 0 {
+				t.line("")
+			}
 			t.object(o)
 		}
 		t.line("")
@@ -112,7 +118,7 @@ func (t *table) object(o *objectGroup) {
 		head += ", " + by
 	}
 	for i, l := range wrap(head, t.width-4, 0) {
-		t.line("%s%s", pad(2+2*min(i, 1)), t.paint.object(l))
+		t.line("%s%s", pad(2+2*min(i, 1)), l)
 	}
 	for _, f := range o.Findings {
 		t.line("")
@@ -129,7 +135,7 @@ func (t *table) finding(f *findingGroup) {
 	paint := t.paint.outcome(word)
 	for i, l := range wrap(headText(f.Finding), t.width-indent, 0) {
 		if i == 0 {
-			t.line("  %s%s%s", paint(word), pad(max(1, indent-2-width(word))), l)
+			t.line("  %s%s%s", paint(word), pad(max(1, indent-2-width(word))), t.name(f.Control, l))
 			continue
 		}
 		t.text(l)
@@ -148,6 +154,15 @@ func (t *table) finding(f *findingGroup) {
 	t.also(f.Also)
 }
 
+// name makes the control stand out at the beginning of a line.
+func (t *table) name(control, line string) string {
+	name := visible(control)
+	if rest, ok := strings.CutPrefix(line, name); ok {
+		return t.paint.bold(name) + rest
+	}
+	return line
+}
+
 // repeated says that a place was shown before, for an object of another chart
 // or overlay.
 func (t *table) repeated(f *verdict.Finding) bool {
@@ -155,7 +170,6 @@ func (t *table) repeated(f *verdict.Finding) bool {
 		return false
 	}
 	place := placeOf(f)
-	place.element = "" // one edit of one line clears them all
 	shown := t.shown[place]
 	t.shown[place] = true
 	return shown
@@ -184,8 +198,10 @@ func (t *table) block(label, text string) {
 func (t *table) place(f *findingGroup) {
 	p := f.Position
 	if p.Line < 1 {
-		t.block("", strings.TrimSuffix(placeText(p), ":"))
-		t.block("field", fieldText(f.Finding))
+		if p.File != "" {
+			t.text(placeText(p))
+		}
+		t.labelled("field", fieldText(f.Finding))
 		t.note(p.Note)
 		return
 	}
@@ -210,7 +226,7 @@ func (t *table) quote(p object.Position) {
 	gutter := fmt.Sprintf("%d | ", p.Line)
 	e := quote(p.Quote, p.QuoteColumn).crop(t.width - indent - len(gutter))
 	t.text(t.paint.dim(gutter) + e.line())
-	if caret := e.caret(); caret != "" {
+	if caret := e.Caret(); caret != "" {
 		t.text(t.paint.dim(pad(len(gutter)-2)+"| ") + t.paint.caret(caret))
 	}
 }
@@ -248,15 +264,14 @@ func (t *table) fix(f *verdict.Finding) {
 
 func (t *table) edit(fix *verdict.Fix) {
 	label := fixLabel(fix)
+	t.text(t.paint.dim(label + ":"))
 	if len(fix.Diff) == 0 {
 		for _, e := range fix.Edits {
-			t.block(label, editText(e))
+			t.hanging(editText(e))
 		}
 		return
 	}
-	t.text(t.paint.dim(label + ":"))
-	for _, l := range dedent(fix.Diff) {
-		l = firstColumns(l, t.width-indent-2)
+	for _, l := range diffLines(fix.Diff, t.width-indent-2) {
 		t.text("  " + t.paint.diff(l))
 	}
 }
@@ -269,6 +284,13 @@ func fixLabel(fix *verdict.Fix) string {
 	return "suggested fix"
 }
 
+// hanging prints an item below a label.
+func (t *table) hanging(s string) {
+	for i, l := range wrap(s, t.width-indent-4, 0) {
+		t.text(pad(2+2*min(i, 1)) + l)
+	}
+}
+
 // maxAlso is how many objects are named that share a place.
 const maxAlso = 10
 
@@ -278,9 +300,7 @@ func (t *table) also(refs []object.Ref) {
 	}
 	t.text(t.paint.dim("the same line also renders:"))
 	for _, r := range refs[:min(len(refs), maxAlso)] {
-		for i, l := range wrap(r.String(), t.width-indent-4, 0) {
-			t.text(pad(2+2*min(i, 1)) + l)
-		}
+		t.hanging(r.String())
 	}
 	if more := len(refs) - maxAlso; more > 0 {
 		t.text("  and " + plural(more, "more object", "more objects"))
@@ -302,10 +322,9 @@ func (p painter) with(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (p painter) bold(s string) string   { return p.with("1", s) }
-func (p painter) dim(s string) string    { return p.with("2", s) }
-func (p painter) object(s string) string { return p.with("36", s) }
-func (p painter) caret(s string) string  { return p.with("1;31", s) }
+func (p painter) bold(s string) string  { return p.with("1", s) }
+func (p painter) dim(s string) string   { return p.with("2", s) }
+func (p painter) caret(s string) string { return p.with("1;31", s) }
 
 // diff colours a line of a diff by its sign.
 func (p painter) diff(line string) string {
@@ -329,7 +348,7 @@ func (p painter) outcome(word string) func(string) string {
 	case string(v1alpha1.Medium):
 		code = "33"
 	case string(v1alpha1.Low):
-		code = "34"
+		code = "36"
 	case "unknown", "problem":
 		code = "1;35"
 	case "excepted", "notice":

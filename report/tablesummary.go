@@ -71,9 +71,11 @@ func (t *table) summary() {
 	t.grid(s)
 	t.line("")
 	t.totals(s)
-	if next := t.advice.nextText(t.scan.config); next != "" {
-		t.line("")
-		t.prose("next: "+next, 6)
+	for i, step := range t.advice.next(t.scan.config) {
+		if i == 0 {
+			t.line("")
+		}
+		t.line("%s%s", []string{"next: ", "      "}[min(i, 1)], step)
 	}
 }
 

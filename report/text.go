@@ -206,35 +206,55 @@ func (e excerpt) line() string {
 	return strings.TrimRight(e.Before+e.At+e.After, " ")
 }
 
-// caret is the line that goes below; empty where the column is not known.
-func (e excerpt) caret() string {
+// Caret is the line that goes below; empty where the column is not known.
+func (e excerpt) Caret() string {
 	if e.At == "" {
 		return ""
 	}
 	return strings.Repeat(" ", width(e.Before)) + "^" + strings.Repeat("~", max(0, width(e.At)-1))
 }
 
-// dedent takes the indentation that all lines of a diff share from each, and
-// makes them visible. A line's first byte is its sign, which stays.
-func dedent(diff []string) []string {
-	shared := -1
-	lines := make([]string, 0, len(diff))
+// diffLines returns the lines of a diff as they are shown: without what all of
+// them begin with in blanks, and, where they are wider than max, around what
+// makes them differ. A line's first byte is its sign, which stays.
+func diffLines(diff []string, max int) []string {
+	var signs, texts []string
+	widest := 0
 	for _, l := range diff {
 		if l == "" {
 			continue
 		}
-		l = l[:1] + expand(l[1:], 0)
-		lines = append(lines, l)
-		if text := strings.TrimLeft(l[1:], " "); text != "" {
-			if indent := len(l) - 1 - len(text); shared < 0 || indent < shared {
-				shared = indent
-			}
+		signs = append(signs, l[:1]+" ")
+		text := expand(l[1:], 0)
+		texts = append(texts, text)
+		if w := width(text); w > widest {
+			widest = w
 		}
 	}
-	for i, l := range lines {
-		lines[i] = l[:1] + " " + l[min(len(l), 1+max(0, shared)):]
+	shared := sharedPrefix(texts)
+	blanks := len(shared) - len(strings.TrimLeft(shared, " "))
+	cut, mark := blanks, ""
+	if widest-blanks > max-2 {
+		if kept := lastColumns(shared[blanks:], max/3); len(kept) < len(shared)-blanks {
+			cut, mark = len(shared)-len(kept), "…"
+		}
 	}
-	return lines
+	for i, text := range texts {
+		texts[i] = firstColumns(signs[i]+mark+text[cut:], max)
+	}
+	return texts
+}
+
+// sharedPrefix returns what all texts begin with.
+func sharedPrefix(texts []string) string {
+	if len(texts) == 0 {
+		return ""
+	}
+	shared := []rune(texts[0])
+	for _, t := range texts[1:] {
+		shared = shared[:commonPrefix(shared, []rune(t))]
+	}
+	return string(shared)
 }
 
 // plural returns a count with its noun.

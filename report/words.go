@@ -282,8 +282,8 @@ func (a *advice) see(f *verdict.Finding) {
 	}
 }
 
-// nextText says what to do next, or nothing.
-func (a *advice) nextText(c *verdict.Config) string {
+// next says what to do next.
+func (a *advice) next(c *verdict.Config) []string {
 	var steps []string
 	if target := fixTarget(c); a.fixes > 0 && target != "" {
 		steps = append(steps, "sconce fix "+target+" makes "+plural(a.fixes, "proven fix", "proven fixes"))
@@ -291,7 +291,7 @@ func (a *advice) nextText(c *verdict.Config) string {
 	if a.control != "" {
 		steps = append(steps, "sconce explain "+shellWord(a.control)+" says more")
 	}
-	return strings.Join(steps, "; ")
+	return steps
 }
 
 // fixTarget returns the targets of a scan as arguments; nothing where they are

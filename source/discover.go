@@ -40,6 +40,16 @@ type Options struct {
 // Plan is what will be read.
 type Plan struct {
 	Units []snapshot.Unit
+	// Files are the plain files among the units, Rendered the names of charts
+	// and overlays, Problems what is there to be told at once.
+	Files    []Named
+	Rendered []string
+	Problems []verdict.Problem
+}
+
+// Named is a file, by the name that is shown and the path that is opened.
+type Named struct {
+	Name, Path string
 }
 
 // Discover finds what there is to read at the targets: files, folders, globs
@@ -50,7 +60,7 @@ func Discover(targets []string, opts Options) *Plan {
 	for _, t := range targets {
 		d.target(t)
 	}
-	return &Plan{Units: d.plan()}
+	return d.plan()
 }
 
 // discovery is a walk in progress.
@@ -258,4 +268,48 @@ func countFiles(dir string) int {
 		return nil // what cannot be read is told when the chart is loaded
 	})
 	return n
+}
+
+// plan decides what is read as what: files that belong to an overlay are read
+// by it alone, and an overlay that another uses is rendered by that one.
+func (d *discovery) plan() *Plan {
+	p := &Plan{}
+	overlays := d.overlays()
+	for i := range d.found {
+		f := &d.found[i]
+		switch f.what {
+		case manifest:
+			if !overlays.owns(f.real) {
+				p.Files = append(p.Files, Named{f.name, f.path})
+				p.Units = append(p.Units, &file{name: f.name, path: f.path})
+			}
+		case standardInput:
+			p.Units = append(p.Units, &stdin{d.opts.Stdin})
+		case chartDir:
+			if !overlays.owns(f.real) {
+				p.Rendered = append(p.Rendered, f.name)
+				p.Units = append(p.Units, &chart{found: *f, opts: &d.opts})
+			}
+		case overlayDir:
+			if overlays.top(f.real) {
+				p.Rendered = append(p.Rendered, f.name)
+				p.Units = append(p.Units, &overlay{found: *f, opts: &d.opts, owned: overlays.owned(f.real)})
+			}
+		case failed:
+			p.Problems = append(p.Problems, f.problem)
+			p.Units = append(p.Units, &failure{f.problem})
+		}
+	}
+	return p
+}
+
+// failure is something that was asked for and is not there.
+type failure struct {
+	problem verdict.Problem
+}
+
+// Read implements snapshot.Unit.
+func (f *failure) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
+	sink.Problem(f.problem)
+	return snapshot.Tally{}
 }

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/catalog"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/engine"
+)
+
+// defaultConfig is the folder of a project's own controls, baselines and
+// exceptions.
+const defaultConfig = ".sconce"
+
+// configFlags choose the rules.
+type configFlags struct {
+	config      []string
+	baseline    string
+	controls    []string
+	skip        []string
+	kubeVersion string
+}
+
+func (f *configFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.baseline, "baseline", "b", catalog.Default, "the baseline to hold everything against; sconce list baselines shows them")
+	flags.StringArrayVarP(&f.config, "config", "c", nil, "file or folder of your own controls, baselines and exceptions (default "+defaultConfig+", if it is there)")
+	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
+	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
+	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 (default: the baseline's)")
+	_ = cmd.RegisterFlagCompletionFunc("baseline", completeFrom((*baseline.Library).Baselines))
+	_ = cmd.RegisterFlagCompletionFunc("control", completeFrom((*baseline.Library).Controls))
+	_ = cmd.RegisterFlagCompletionFunc("skip", completeFrom((*baseline.Library).Controls))
+}
+
+// completeFrom completes a name that a library holds.
+func completeFrom(names func(*baseline.Library) []string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		l, err := loadLibrary(nil, time.Time{})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names(l), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// loadLibrary reads the catalogue and the documents of the paths, and checks
+// them as a whole.
+func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
+	l := baseline.NewLibrary()
+	if err := catalog.Read(l); err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		if info, err := os.Stat(defaultConfig); err == nil && info.IsDir() {
+			paths = []string{defaultConfig}
+		}
+	}
+	for _, p := range paths {
+		if err := readConfig(l, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.Check(today, catalog.Trusted); err != nil {
+		return nil, fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", err)
+	}
+	return l, nil
+}
+
+// readConfig adds the YAML files at a path, fixtures left out.
+func readConfig(l *baseline.Library, path string) error {
+	var errs []error
+	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		ext := filepath.Ext(name)
+		if d.IsDir() || name != path && (ext != ".yaml" && ext != ".yml" || strings.HasSuffix(name, ".fixture"+ext)) {
+			return nil
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := l.Read(name, data); err != nil {
+			errs = append(errs, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// load returns the baseline that the flags choose and an engine for it.
+func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine, error) {
+	l, err := loadLibrary(f.config, today)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts := baseline.Options{Only: f.controls, Skip: f.skip}
+	if f.kubeVersion != "" {
+		if opts.KubernetesVersion, err = control.ParseVersion(f.kubeVersion); err != nil {
+			return nil, nil, fmt.Errorf("--kube-version: %w", err)
+		}
+	}
+	b, err := l.Resolve(f.baseline, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, engine.New(b, l.Exceptions(today)), nil
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/fix"
+	"sconce.dev/sconce/report"
+	"sconce.dev/sconce/verdict"
+)
+
+// provenFixes is how many findings of a scan are shown with a fix that was made
+// on a copy and judged again; the others name the edit, and `sconce fix` proves
+// it. It keeps a scan of thousands of files as fast as reading them.
+const provenFixes = 200
+
+type scanFlags struct {
+	configFlags
+	sourceFlags
+	outputFlags
+	failOn []string
+}
+
+func newScan(s Streams) *cobra.Command {
+	f := &scanFlags{}
+	cmd := &cobra.Command{
+		Use:   "scan [PATH|GLOB|-]...",
+		Short: "Say what is wrong with manifests, charts and overlays",
+		Long: `Scan holds Kubernetes manifests against a baseline. It takes files, folders,
+globs, standard input (-) and Git revisions, and renders the Helm charts and
+Kustomize overlays that it finds on the way.
+
+What cannot be read, rendered or decided is unknown: it is said, counted, and
+never a pass.
+
+Exit codes: 0 nothing failed; 1 something failed, at or above --fail-on;
+2 not everything could be read; 3 something is unknown, with --fail-on unknown.`,
+		Example: `  sconce scan .
+  sconce scan deploy/ charts/web -f values-prod.yaml
+  sconce scan 'apps/**/*.yaml' -o sarif --output-file sconce.sarif
+  kubectl get deploy -A -o yaml | sconce scan -
+  sconce scan --rev origin/main deploy/
+  sconce scan -b pss-restricted --kube-version 1.35 --fail-on high,unknown .`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runScan(cmd, s, f, args) },
+	}
+	f.configFlags.register(cmd)
+	f.sourceFlags.register(cmd)
+	f.outputFlags.register(cmd)
+	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, unknowns make it 3")
+	return cmd
+}
+
+// threshold is what --fail-on says.
+type threshold struct {
+	rank    int // findings of this rank and better do not count
+	unknown bool
+}
+
+func parseThreshold(words []string) (threshold, error) {
+	t := threshold{rank: -1}
+	for _, w := range words {
+		switch {
+		case w == "none":
+		case w == "unknown":
+			t.unknown = true
+		case slices.Contains(verdict.Severities, v1alpha1.Severity(w)):
+			t.rank = max(t.rank, verdict.Rank(v1alpha1.Severity(w)))
+		default:
+			return t, fmt.Errorf("--fail-on: unknown word %q; want critical, high, medium, low, unknown or none", w)
+		}
+	}
+	return t, nil
+}
+
+// exit returns how the program ends after a scan.
+func (t threshold) exit(s *verdict.Summary) error {
+	failed := 0
+	for severity, n := range s.Findings {
+		if verdict.Rank(severity) <= t.rank {
+			failed += n
+		}
+	}
+	switch {
+	case s.Problems > 0:
+		return exitCode(exitError)
+	case failed > 0:
+		return exitCode(exitFindings)
+	case t.unknown && s.Verdicts.Unknown > 0:
+		return exitCode(exitUnknown)
+	}
+	return nil
+}
+
+func runScan(cmd *cobra.Command, s Streams, f *scanFlags, targets []string) error {
+	limit, err := parseThreshold(f.failOn)
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		return fmt.Errorf("nothing to scan: name files, folders, globs or - for standard input, as in `sconce scan .`")
+	}
+	b, eng, err := f.load(time.Now())
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	plan, closeSources, err := f.discover(s, targets, b)
+	if err != nil {
+		return err
+	}
+	defer closeSources()
+	out, closeOut, err := f.open(cmd, s)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(s.Err, len(plan.Units), f.quiet)
+	run := &scanRun{baseline: b, engine: eng, out: out, told: map[string]bool{}, proofs: provenFixes, progress: progress}
+	err = run.config(f, targets)
+	var summary *verdict.Summary
+	if err == nil {
+		summary, err = eng.Run(ctx, plan.Units, provenFixes, run.output())
+	}
+	progress.clear()
+	if err == nil {
+		err = out.Write(&verdict.Message{Summary: summary})
+	}
+	if err == nil {
+		err = out.Close()
+	}
+	if closeErr := closeOut(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	return limit.exit(summary)
+}
+
+// scanRun turns what the engine finds into messages.
+type scanRun struct {
+	baseline *baseline.Baseline
+	engine   *engine.Engine
+	out      report.Writer
+	told     map[string]bool // controls that were described
+	proofs   int             // fixes that may still be proven
+	progress *progress
+}
+
+func (r *scanRun) config(f *scanFlags, targets []string) error {
+	return r.out.Write(&verdict.Message{Config: &verdict.Config{
+		Stream: verdict.StreamVersion, Program: "sconce", Version: version(), Targets: targets,
+		Baseline: r.baseline.Name, KubernetesVersion: r.baseline.Version.String(), Revision: f.revision,
+	}})
+}
+
+func (r *scanRun) output() engine.Output {
+	return engine.Output{
+		Result: r.result,
+		Problem: func(p verdict.Problem) error {
+			r.progress.clear()
+			return r.out.Write(&verdict.Message{Problem: &p})
+		},
+		Notice: func(n verdict.Notice) error { return r.out.Write(&verdict.Message{Notice: &n}) },
+		Done:   r.progress.done,
+	}
+}
+
+func (r *scanRun) result(res *engine.Result) error {
+	if r.proofs > 0 && res.Object != nil {
+		fix.Prove(res.Object, res.Findings, judge(r.engine))
+		r.proofs -= len(res.Findings)
+	}
+	r.progress.clear()
+	for i := range res.Findings {
+		f := &res.Findings[i]
+		if !r.told[f.Control] {
+			r.told[f.Control] = true
+			if err := r.out.Write(&verdict.Message{Control: r.info(f.Control)}); err != nil {
+				return err
+			}
+		}
+		if err := r.out.Write(&verdict.Message{Finding: f}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *scanRun) info(name string) *verdict.Control {
+	for _, rule := range r.baseline.Rules {
+		if rule.Name == name {
+			return rule.Info()
+		}
+	}
+	return nil
+}
+
+// outputFlags choose what is printed where.
+type outputFlags struct {
+	format string
+	file   string
+	quiet  bool
+}
+
+func (f *outputFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.format, "output", "o", "table", "format: "+strings.Join(report.Formats(), ", "))
+	flags.StringVar(&f.file, "output-file", "", "write to this file instead of standard output")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress on standard error")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(report.Formats(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+// open returns a writer of the format, and a function that closes what it
+// writes to.
+func (f *outputFlags) open(cmd *cobra.Command, s Streams) (report.Writer, func() error, error) {
+	if !slices.Contains(report.Formats(), f.format) {
+		return nil, nil, fmt.Errorf("unknown output %q; want %s", f.format, strings.Join(report.Formats(), ", "))
+	}
+	to, closeFile := s.Out, func() error { return nil }
+	if f.file != "" {
+		file, err := os.Create(f.file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("writing the report: %w", err)
+		}
+		to, closeFile = file, file.Close
+	}
+	buffered := bufio.NewWriterSize(to, 64<<10)
+	width, _ := terminal(s.Out)
+	w, err := report.New(f.format, buffered, report.Options{Color: colour(cmd, to), Width: width})
+	if err != nil {
+		return nil, nil, err
+	}
+	return w, func() error {
+		if err := buffered.Flush(); err != nil {
+			return err
+		}
+		return closeFile()
+	}, nil
+}
+
+// progress is a line on standard error, where that is a terminal, that says how
+// far a scan has come. It is shown only once a scan takes long.
+type progress struct {
+	out    io.Writer
+	total  int
+	start  time.Time
+	last   time.Time
+	silent bool
+	shown  bool
+}
+
+func newProgress(out io.Writer, total int, quiet bool) *progress {
+	_, isTerminal := terminal(out)
+	return &progress{out: out, total: total, start: time.Now(), silent: quiet || !isTerminal}
+}
+
+// done says that n units are done.
+func (p *progress) done(n int) {
+	now := time.Now()
+	if p.silent || now.Sub(p.start) < time.Second || now.Sub(p.last) < 100*time.Millisecond {
+		return
+	}
+	p.last, p.shown = now, true
+	_, _ = fmt.Fprintf(p.out, "\r\x1b[Kscanned %d of %d files, charts and overlays", n, p.total)
+}
+
+// clear takes the line away, so that what is printed next stands alone.
+func (p *progress) clear() {
+	if p.shown {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+		p.shown = false
+	}
+}

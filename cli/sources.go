@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/source"
+	"sconce.dev/sconce/source/helm"
+	"sconce.dev/sconce/source/kustomize"
+	"sconce.dev/sconce/source/render"
+)
+
+// sourceFlags say how sources are read and rendered.
+type sourceFlags struct {
+	revision   string
+	helm       helm.Options
+	enableHelm bool
+	timeout    time.Duration
+}
+
+func (f *sourceFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.revision, "rev", "", "read the paths from this Git revision instead of the working tree")
+	flags.StringArrayVarP(&f.helm.ValueFiles, "values", "f", nil, "Helm: file of values, for every chart")
+	flags.StringArrayVar(&f.helm.Set, "set", nil, "Helm: set a value, as in image.tag=1.2")
+	flags.StringArrayVar(&f.helm.SetString, "set-string", nil, "Helm: set a value that is a string")
+	flags.StringArrayVar(&f.helm.SetFile, "set-file", nil, "Helm: set a value from a file")
+	flags.StringArrayVar(&f.helm.SetJSON, "set-json", nil, "Helm: set a value from JSON")
+	flags.StringSliceVar(&f.helm.APIVersions, "api-versions", nil, "Helm: API versions that the chart finds in the cluster")
+	flags.StringVar(&f.helm.ReleaseName, "release-name", helm.DefaultReleaseName, "Helm: name of the release")
+	flags.StringVarP(&f.helm.Namespace, "namespace", "n", helm.DefaultNamespace, "Helm: namespace of the release")
+	flags.BoolVar(&f.enableHelm, "enable-helm", false, "Kustomize: inflate the charts that overlays name, if they are vendored")
+	flags.DurationVar(&f.timeout, "render-timeout", 30*time.Second, "give up on a chart or overlay that takes longer to render")
+}
+
+// discover finds what there is to read. The function that it returns releases
+// what reading needed.
+func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline) (*source.Plan, func(), error) {
+	f.helm.KubeVersion = b.Version.String()
+	opts := source.Options{Stdin: s.In, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
+	closeAll := func() {}
+	if f.revision != "" {
+		base, remove, err := source.Checkout(f.revision)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--rev: %w", err)
+		}
+		opts.Base, closeAll = base, remove
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		closeAll()
+		return nil, nil, fmt.Errorf("finding this program, which renders charts: %w", err)
+	}
+	pool := render.NewPool(exe, []string{render.WorkerArg}, 2, render.Limits{Timeout: f.timeout})
+	opts.Renderer = pool
+	remove := closeAll
+	return source.Discover(targets, opts), func() { pool.Close(); remove() }, nil
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fix
+
+import (
+	"bytes"
+
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+// Outcome is what became of one finding of a file.
+type Outcome struct {
+	Finding verdict.Finding
+	// Fixed says that the edit was made and proven.
+	Fixed bool
+	// Why says why it was not, where the finding has a fix at all.
+	Why string
+}
+
+// File makes every fix in a stream of documents, one after the other, each
+// proven before the next: its finding is gone and nothing new has come. What
+// cannot be parsed stays as it is. It returns the new stream and what became of
+// every finding that want accepts.
+func File(name string, data []byte, judge Judge, want func(*verdict.Finding) bool) ([]byte, []Outcome) {
+	var out bytes.Buffer
+	var outcomes []Outcome
+	end := 0
+	add := func(text object.Text) {
+		out.Write(data[end:text.Offset])
+		d := document{name: name, text: text, judge: judge, want: want}
+		d.run()
+		out.Write(d.text.Bytes)
+		outcomes = append(outcomes, d.outcomes...)
+		end = text.Offset + len(text.Bytes)
+	}
+	if object.IsJSON(data) {
+		add(object.Text{Bytes: data, Line: 1})
+	} else {
+		for text := range object.Split(data) {
+			add(text)
+		}
+	}
+	out.Write(data[end:])
+	return out.Bytes(), outcomes
+}
+
+// document is a document whose fixes are being made.
+type document struct {
+	name     string
+	text     object.Text
+	judge    Judge
+	want     func(*verdict.Finding) bool
+	outcomes []Outcome
+	tried    map[string]bool
+}
+
+// run makes fixes until none is left that was not tried.
+func (d *document) run() {
+	d.tried = map[string]bool{}
+	for _, o := range d.objects() {
+		for d.step(o.Within.String()) {
+		}
+	}
+}
+
+// objects returns the document's objects as the text now stands.
+func (d *document) objects() []*object.Object {
+	root, err := parse(d.text)
+	if err != nil || root == nil {
+		return nil
+	}
+	objects, _ := object.FromNode(root, &object.Origin{Source: d.name, Text: d.text.Bytes, FirstLine: d.text.Line})
+	return objects
+}
+
+// step tries one finding of the object at a place in the document, and returns
+// whether there was one to try.
+func (d *document) step(within string) bool {
+	for _, o := range d.objects() {
+		if o.Within.String() != within {
+			continue
+		}
+		findings := d.judge(o)
+		for i := range findings {
+			f := &findings[i]
+			key := within + "\x00" + f.Fingerprint
+			if d.tried[key] || f.Outcome != verdict.Fail || f.Excepted != nil || !d.want(f) {
+				continue
+			}
+			d.tried[key] = true
+			d.try(o, f, identities(findings))
+			return true
+		}
+	}
+	return false
+}
+
+// try makes one fix and keeps it if it is proven.
+func (d *document) try(o *object.Object, f *verdict.Finding, before map[string]bool) {
+	outcome := Outcome{Finding: *f}
+	defer func() { d.outcomes = append(d.outcomes, outcome) }()
+	if f.Fix == nil {
+		return
+	}
+	patch, err := Apply(d.text, Rooted(o, f.Fix.Edits))
+	if err != nil {
+		outcome.Why = err.Error()
+		return
+	}
+	p := prover{o: o, judge: d.judge, before: before}
+	if !p.provesText(patch.Bytes, f) {
+		outcome.Why = "the edit does not clear the finding, or another takes its place"
+		return
+	}
+	d.text.Bytes = patch.Bytes
+	outcome.Fixed = true
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kustomize
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Owned returns the files and folders that the kustomization in a folder names,
+// and those that the kustomizations it uses name, without links: what is judged
+// by what it is built to. It reads only kustomization files, so it holds for an
+// overlay that does not build, too.
+func Owned(dir string) []string {
+	o := owned{seen: map[string]bool{}}
+	o.walk(dir)
+	return o.names
+}
+
+type owned struct {
+	seen  map[string]bool
+	names []string
+}
+
+func (o *owned) walk(dir string) {
+	real, err := resolve(dir)
+	if err != nil || o.seen[real] {
+		return
+	}
+	o.seen[real] = true
+	file := kustomizationIn(real)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	root, err := parse(file, data)
+	if err != nil {
+		return
+	}
+	o.names = append(o.names, file)
+	for _, e := range entriesOf(file, root) {
+		if remote(e.path) {
+			continue
+		}
+		name, err := resolve(filepath.Join(real, e.path))
+		if err != nil {
+			continue
+		}
+		o.names = append(o.names, name)
+		o.walk(name)
+	}
+}
