@@ -428,14 +428,7 @@ func (r *reader) scalar(n *Node, y *yaml.Node) error {
 		n.Kind, n.Text = String, string(raw)
 		return nil
 	case "!!int", "!!float", "!!bool", "!!null":
-		resolve(n, y.Value)
-		if tag == "!!float" && n.Kind == Int {
-			*n = Node{Kind: Float, Line: n.Line, Col: n.Col, num: math.Float64bits(float64(n.Int()))}
-		}
-		if want := map[string]Kind{"!!int": Int, "!!float": Float, "!!bool": Bool, "!!null": Null}[tag]; n.Kind != want {
-			return r.errorf(y, "a %s is tagged %s", n.Kind, tag)
-		}
-		return nil
+		return r.tagged(n, y, tag)
 	default: // timestamps and local tags stay strings, as they do for kubectl
 		n.Kind, n.Text = String, y.Value
 		return nil
@@ -445,8 +438,37 @@ func (r *reader) scalar(n *Node, y *yaml.Node) error {
 		return nil
 	}
 	resolve(n, y.Value)
-	if n.Kind == Float && (math.IsNaN(n.Float()) || math.IsInf(n.Float(), 0)) {
+	if n.Kind == Float {
+		return r.float(n, y)
+	}
+	return nil
+}
+
+// tagged resolves a scalar that says what it is.
+func (r *reader) tagged(n *Node, y *yaml.Node, tag string) error {
+	resolve(n, y.Value)
+	want := map[string]Kind{"!!int": Int, "!!float": Float, "!!bool": Bool, "!!null": Null}[tag]
+	if tag == "!!float" && n.Kind == Int {
+		return nil // written as JSON, it is an integer again
+	}
+	if n.Kind != want {
+		return r.errorf(y, "a %s is tagged %s", n.Kind, tag)
+	}
+	if n.Kind == Float {
+		return r.float(n, y)
+	}
+	return nil
+}
+
+// float makes of a number what is left of it once kubectl has written it as
+// JSON: 1.0 is written 1, and read as an integer.
+func (r *reader) float(n *Node, y *yaml.Node) error {
+	f := n.Float()
+	switch {
+	case math.IsNaN(f) || math.IsInf(f, 0):
 		return r.errorf(y, "%s cannot be a value of a Kubernetes object: JSON has no such number", y.Value)
+	case f == math.Trunc(f) && f >= math.MinInt64 && f < math.MaxInt64:
+		n.Kind, n.num = Int, uint64(int64(f))
 	}
 	return nil
 }
