@@ -73,7 +73,6 @@ thing it says pass, fail or unknown, where, why, and what to change.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

@@ -67,21 +67,27 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 			paths = []string{defaultConfig}
 		}
 	}
+	var mistakes []error
 	for _, p := range paths {
-		if err := readConfig(l, p); err != nil {
-			return nil, err
+		found, err := readConfig(l, p)
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration: %w", err)
 		}
+		mistakes = append(mistakes, found...)
 	}
 	if err := l.Check(today, catalog.Trusted); err != nil {
-		return nil, fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", err)
+		mistakes = append(mistakes, err)
+	}
+	if len(mistakes) > 0 {
+		return nil, fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", errors.Join(mistakes...))
 	}
 	return l, nil
 }
 
-// readConfig adds the YAML files at a path, fixtures left out.
-func readConfig(l *baseline.Library, path string) error {
-	var errs []error
-	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+// readConfig adds the YAML files at a path, fixtures left out, and returns the
+// mistakes in them.
+func readConfig(l *baseline.Library, path string) (mistakes []error, err error) {
+	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -94,17 +100,11 @@ func readConfig(l *baseline.Library, path string) error {
 			return err
 		}
 		if err := l.Read(name, data); err != nil {
-			errs = append(errs, err)
+			mistakes = append(mistakes, err)
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("reading the configuration: %w", err)
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", errors.Join(errs...))
-	}
-	return nil
+	return mistakes, err
 }
 
 // load returns the baseline that the flags choose and an engine for it.

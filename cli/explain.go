@@ -5,8 +5,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +54,7 @@ func explain(w io.Writer, c *v1alpha1.Control) {
 	p("Why\n%s\n\n", indent(wrap(spec.Description, 78)))
 	p("What to do\n%s\n\n", indent(wrap(spec.Remediation, 78)))
 	if fix := spec.Fix; fix != nil {
-		p("Fix (sconce fix makes it)\n%s\n", indent(strings.Join(fixLines(fix), "\n")))
+		p("Fix (sconce fix makes it)\n%s\n", indent(strings.Join(fix.Steps(), "\n")))
 		if fix.Note != "" {
 			p("%s\n", indent(wrap("Before: "+fix.Note, 78)))
 		}
@@ -70,29 +68,12 @@ func explain(w io.Writer, c *v1alpha1.Control) {
 		}
 		p("\n")
 	}
-	if refs := references(&spec.References); len(refs) > 0 {
-		p("References\n%s\n", indent(strings.Join(refs, "\n")))
-	}
-}
-
-// fixLines says what a fix edits.
-func fixLines(fix *v1alpha1.Fix) []string {
-	var out []string
-	for _, path := range fix.Remove {
-		if path == "." {
-			path = "the element"
-		}
-		out = append(out, "remove "+path)
-	}
-	for _, path := range keys(fix.Set) {
-		out = append(out, fmt.Sprintf("set %s to %s", path, fix.Set[path].RawMessage))
-	}
-	for _, path := range keys(fix.Add) {
-		for _, v := range fix.Add[path] {
-			out = append(out, fmt.Sprintf("add %s to %s", v.RawMessage, path))
+	if refs := spec.References.Standards(); len(refs) > 0 {
+		p("References\n")
+		for _, r := range refs {
+			p("  %s: %s\n", r.Name, strings.Join(r.Sections, ", "))
 		}
 	}
-	return out
 }
 
 // judged says which objects a control is about and what it requires of them.
@@ -124,26 +105,6 @@ func judged(spec *v1alpha1.ControlSpec) []string {
 	return out
 }
 
-// references lists the sections of standards that a control meets.
-func references(r *v1alpha1.References) []string {
-	var out []string
-	add := func(name string, ids []string) {
-		if len(ids) > 0 {
-			out = append(out, name+": "+strings.Join(ids, ", "))
-		}
-	}
-	if ps := r.PodSecurity; ps != nil {
-		add("Pod Security Standards", []string{string(ps.Level) + " (" + ps.Check + ")"})
-	}
-	add("CIS Kubernetes Benchmark 1.12", r.CISKubernetes)
-	add("NSA/CISA Kubernetes Hardening Guide 1.2", r.NSA)
-	add("MITRE ATT&CK", r.Attack)
-	add("OWASP Kubernetes Top 10, 2025", r.OWASP)
-	add("OWASP Kubernetes Top 10, 2022", r.OWASP2022)
-	add("NIST SP 800-53 r5", r.NIST80053)
-	return out
-}
-
 func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
 
 // wrap breaks a text into lines of at most width characters, at spaces.
@@ -165,5 +126,3 @@ func wrap(s string, width int) string {
 	}
 	return b.String()
 }
-
-func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

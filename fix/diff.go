@@ -10,7 +10,9 @@ import (
 )
 
 // Unified returns a unified diff of a whole file, with the given number of
-// lines of context, as git and patch read it; nil where nothing differs.
+// lines of context, as git and patch read it; nil where nothing differs. Give it
+// one line at least if git apply is to read it: without context git misplaces
+// the end of a text whose last line had no line break.
 func Unified(name string, before, after []byte, context int) []byte {
 	if bytes.Equal(before, after) {
 		return nil

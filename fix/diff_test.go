@@ -27,6 +27,10 @@ func TestUnified(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
+	bare := "--- a/f\n+++ b/f\n@@ -2 +1,0 @@\n-c\n\\ No newline at end of file\n" // as git diff -U0 has it
+	if diff := cmp.Diff(bare, string(Unified("f", []byte("c\nc"), []byte("c\n"), 0))); diff != "" {
+		t.Errorf("without context (-want +got):\n%s", diff)
+	}
 	if got := string(Unified("a b", []byte("x\n"), nil, 1)); !strings.HasPrefix(got, "--- a/a b\t\n+++ b/a b\t\n") {
 		t.Errorf("a name with a space: %q", got)
 	}
@@ -39,7 +43,9 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// TestUnifiedApplies holds diffs of random texts against git.
+// TestUnifiedApplies holds diffs of random texts against git, with one line of
+// context at least: without any, git apply misreads its own diffs where the
+// last line had no line break and goes (patch does not).
 func TestUnifiedApplies(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
@@ -53,7 +59,7 @@ func TestUnifiedApplies(t *testing.T) {
 	done := 0
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := text.Draw(t, "before"), text.Draw(t, "after")
-		diff := Unified("f", []byte(before), []byte(after), rapid.IntRange(0, 4).Draw(t, "context"))
+		diff := Unified("f", []byte(before), []byte(after), rapid.IntRange(1, 4).Draw(t, "context"))
 		if (diff == nil) != (before == after) {
 			t.Fatalf("diff is %q", diff)
 		}

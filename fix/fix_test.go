@@ -49,7 +49,7 @@ var cases = []struct{ name, before, edits, after string }{
 	{"specials", "a: 1\n", `set b="a: b"; set c="x #y"; set d="*x"; set e="null"; set f="x\ny"; set g="a:b@c"; set h="~"; set i="- x"`,
 		"a: 1\nb: \"a: b\"\nc: \"x #y\"\nd: \"*x\"\ne: \"null\"\nf: \"x\\ny\"\ng: a:b@c\nh: \"~\"\ni: \"- x\"\n"},
 	{"keys", "a: 1\n", `set yes=2; set 8=3; set x/y=4`, "a: 1\n\"yes\": 2\n\"8\": 3\nx/y: 4\n"},
-	{"numbers", "a: 1\n", `set b=1.5; set c=1e30; set d=-3; set e=2.0`, "a: 1\nb: 1.5\nc: 1e+30\nd: -3\ne: 2.0\n"},
+	{"numbers", "a: 1\n", `set b=1.5; set c=1e30; set d=-3; set e=2.0`, "a: 1\nb: 1.5\nc: 1e+30\nd: -3\ne: 2\n"},
 
 	// New keys.
 	{"last in a mapping", "a:\n  b: 1\nc: 2\n", `set a.d=3`, "a:\n  b: 1\n  d: 3\nc: 2\n"},

@@ -121,12 +121,6 @@ func (p pen) scalar(v *object.Node, flow bool) string {
 		return "null"
 	case object.String:
 		return quoted(v.Text, p.quote, flow)
-	case object.Float:
-		s := v.Scalar()
-		if !strings.ContainsAny(s, ".e") {
-			s += ".0"
-		}
-		return s
 	}
 	return v.Scalar()
 }

@@ -3,6 +3,7 @@
 package fix
 
 import (
+	"math"
 	"slices"
 
 	"sconce.dev/sconce/object"
@@ -63,8 +64,7 @@ func resolve(root *object.Node, edits []verdict.Edit) ([]edit, error) {
 	return out, nil
 }
 
-// parseValue reads an edit's value and takes its positions away: it is in no
-// source yet.
+// parseValue reads an edit's value, which is in no source yet.
 func parseValue(raw []byte) (*object.Node, error) {
 	if len(raw) == 0 {
 		raw = []byte("null")
@@ -73,18 +73,23 @@ func parseValue(raw []byte) (*object.Node, error) {
 	if err != nil || len(docs) != 1 {
 		return nil, refuse("the edit's value %q is not JSON", raw)
 	}
-	unplace(docs[0])
+	settle(docs[0])
 	return docs[0], nil
 }
 
-func unplace(n *object.Node) {
+// settle takes a value's positions away and makes whole numbers integers, as
+// kubectl reads them: 2.0 is 2.
+func settle(n *object.Node) {
 	n.Line, n.Col = 0, 0
+	if f := n.Float(); n.Kind == object.Float && f == math.Trunc(f) && f >= math.MinInt64 && f < math.MaxInt64 {
+		*n = *object.NewInt(int64(f))
+	}
 	for i := range n.Fields {
 		n.Fields[i].KeyLine, n.Fields[i].KeyCol = 0, 0
-		unplace(n.Fields[i].Value)
+		settle(n.Fields[i].Value)
 	}
 	for _, item := range n.Items {
-		unplace(item)
+		settle(item)
 	}
 }
 

@@ -180,7 +180,7 @@ func TestPlaces(t *testing.T) {
 		"a[x]['q k']":      {4, 5},
 		"a[x]['q k'][1]":   {4, 16},
 		"a[0]['q k'][2].z": {4, 22},
-		"a[w].missing":    {5, 5},
+		"a[w].missing":     {5, 5},
 		"nothing":          {2, 1},
 	} {
 		if got, _ := root.SpotOf(ParsePath(path)); got != want {

@@ -111,6 +111,7 @@ func TestCaret(t *testing.T) {
 		{"  key: value", 8, "       ^~~~~"},
 		{"\tkey: 1", 2, "    ^~~"},
 		{"a\tkey: 1", 3, "    ^~~"},
+		{"a\tb\tkey: 1", 5, "        ^~~"},
 		{"日本: x", 5, "      ^"},
 		{"e\u0301: x", 5, "   ^"},
 		{"\x1b: x", 4, "      ^"},
@@ -302,7 +303,7 @@ func TestStreamed(t *testing.T) {
 }
 
 // FuzzConvert: no stream makes a report panic, and what Convert takes is
-// written in every format.
+// written in every format. The streams are long: fuzz with -fuzzminimizetime 5x.
 func FuzzConvert(f *testing.F) {
 	for _, messages := range [][]*verdict.Message{richStream(), unknownStream(), cleanStream(), emptyStream()} {
 		f.Add(write(f, "json", report.Options{}, messages))

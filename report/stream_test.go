@@ -137,7 +137,13 @@ func plainFindings() []*verdict.Finding {
 		`container "web" has no memory limit`, at("deploy/web.yaml", 17, "      - name: web"))
 	warn.Action, warn.Missing = v1alpha1.Warn, true
 	warn.Fix = &verdict.Fix{Edits: setEdit(warn.Path, `"256Mi"`), Note: "Choose the number that the program needs."}
-	return []*verdict.Finding{privileged, root, image, user, agent, warn}
+
+	setup := finding("privileged-container", v1alpha1.Critical, web, "securityContext.privileged",
+		`container "setup" runs privileged`, at("deploy/web.yaml", 30, "          privileged: true"))
+	setup.Element, setup.Path = "initContainers[setup]", "spec.template.spec.initContainers[setup].securityContext.privileged"
+	setup.Fingerprint = verdict.Fingerprint(setup.Control, web, object.Path{{Field: setup.Path}})
+	setup.Fix = &verdict.Fix{Edits: []verdict.Edit{{Op: verdict.Remove, Path: setup.Path}}}
+	return []*verdict.Finding{privileged, root, image, user, agent, warn, setup}
 }
 
 // oddFindings hold what could break a report.
@@ -158,6 +164,7 @@ func oddFindings() []*verdict.Finding {
 	nowhere := finding("memory-limit", v1alpha1.Low, object.Ref{APIVersion: "v1", Kind: "Pod"}, "resources.limits.memory",
 		`container "web" has no memory limit`, object.Position{})
 	nowhere.Missing = true
+	nowhere.Fix = &verdict.Fix{Edits: []verdict.Edit{{Op: verdict.Add, Path: "spec.list", Value: v1alpha1.Value{RawMessage: json.RawMessage("{ \"a\" : \"<\u202e\U000e0041>\", \"n\": 12345678901234567890 }")}}}}
 	return []*verdict.Finding{tabs, wide, long, evil, nowhere}
 }
 

@@ -6,7 +6,7 @@ import "encoding/json"
 
 // Value is any JSON value.
 //
-// +kubebuilder:validation:Schemaless
+// +kubebuilder:validation:Type=""
 // +kubebuilder:pruning:PreserveUnknownFields
 type Value struct {
 	json.RawMessage `json:"-"`

@@ -67,6 +67,10 @@ func (c *checker) explain(top string, err error) error {
 			return said
 		}
 	}
+	if strings.Contains(text, "out of memory") || strings.Contains(text, "cannot allocate memory") {
+		out.Msg = "rendering its chart gave up: it needs more memory than it may have"
+		return out
+	}
 	if m := notUnder.FindStringSubmatch(text); m != nil {
 		out.Msg = fmt.Sprintf("%s lies outside of the folder of the kustomization that names it; Kustomize reads only files in or below it", m[1])
 	} else if m := malformed.FindStringSubmatch(text); m != nil {

@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"sconce.dev/sconce/object"
 )
 
 // Options say how an overlay is built.
@@ -48,6 +50,8 @@ type Rendered struct {
 
 // Obj is one object that was built.
 type Obj struct {
+	// Ref names the object as it was built.
+	Ref object.Ref `json:"ref"`
 	// Text is the object as YAML.
 	Text []byte `json:"text"`
 	// Origin is the file that the object was read from, absolute; empty for one
@@ -127,6 +131,7 @@ func toObj(top string, r *resource.Resource) (Obj, error) {
 	if err := r.SetOrigin(nil); err != nil {
 		return o, err
 	}
+	o.Ref = object.Ref{APIVersion: r.GetApiVersion(), Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName()}
 	o.Text, err = r.AsYAML()
 	return o, err
 }

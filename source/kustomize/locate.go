@@ -11,7 +11,8 @@ import (
 )
 
 // Locator finds the lines of what an overlay built. It reads the files of the
-// build from disk as it needs them; it is for one goroutine.
+// build from disk as it needs them. It is for one goroutine; the functions that
+// it returns are for any number.
 type Locator struct {
 	rendered *Rendered
 	files    map[string]*file
@@ -25,8 +26,16 @@ func NewLocator(r *Rendered) *Locator {
 // file is a file of the build, parsed.
 type file struct {
 	name    string
-	text    []byte
+	lines   []string
 	objects []*object.Object
+}
+
+// line returns line n, from 1, without its line break.
+func (f *file) line(n int) string {
+	if n < 1 || n > len(f.lines) {
+		return ""
+	}
+	return strings.TrimSuffix(f.lines[n-1], "\r")
 }
 
 // file reads and parses a file once. What is no Kubernetes object in it is left
@@ -41,7 +50,7 @@ func (l *Locator) file(name string) *file {
 	if err != nil || len(text) > object.MaxDocument {
 		return f
 	}
-	f.text = text
+	f.lines = strings.Split(string(text), "\n")
 	for doc := range object.Split(text) {
 		root, err := object.ParseYAML(doc)
 		if err != nil || root == nil {
@@ -57,17 +66,17 @@ func (l *Locator) file(name string) *file {
 
 // Locate returns the function that an object's Origin needs: it maps a path in
 // the object that was built to the file that a person edits. It never guesses:
-// where the line cannot be known, the position has none and says why.
+// where the line cannot be known, the position has none and says why. built
+// names the object as it was built.
 func (l *Locator) Locate(o Obj, built object.Ref) func(root *object.Node, path object.Path) object.Position {
-	s := sources{dir: l.rendered.Dir, kustomization: l.kustomization(o)}
+	s := sources{dir: l.rendered.Dir, kustomization: l.kustomization(o), generator: o.Generator}
 	if o.Origin != "" {
 		s.base = l.file(o.Origin)
-		s.source = match(s.base.objects, built)
+		s.source = l.match(s.base.objects, o.Origin, built)
 	}
 	if s.source != nil {
-		s.patches = l.patches(o, s.source.Ref, built)
+		s.patches = l.patches(o.Origin, s.source.Ref, built)
 	}
-	s.generator = o.Generator
 	return s.locate
 }
 
@@ -83,26 +92,51 @@ func (l *Locator) kustomization(o Obj) string {
 }
 
 // match finds the document that an object was built from: the same kind, and
-// the name or one that prefixes and suffixes have made longer. Where two fit,
-// none does.
-func match(objects []*object.Object, built object.Ref) *object.Object {
-	var exact, longer []*object.Object
-	for _, o := range objects {
-		switch {
-		case o.GroupKind() != built.GroupKind() || o.Name == "":
-		case o.Name == built.Name:
-			exact = append(exact, o)
-		case strings.Contains(built.Name, o.Name):
-			longer = append(longer, o)
+// the name, or one that a prefix and a suffix make into the name. The same
+// prefix and suffix must make the names of what else was built from documents
+// of that kind. Where two documents fit, none does.
+func (l *Locator) match(objects []*object.Object, file string, built object.Ref) *object.Object {
+	var same []*object.Object
+	for _, source := range objects {
+		if source.GroupKind() == built.GroupKind() && source.Name != "" {
+			same = append(same, source)
 		}
 	}
-	if len(exact) == 0 {
-		exact = longer
+	names := map[string]bool{}
+	for _, other := range l.rendered.Objects {
+		if other.Origin == file && other.Ref.GroupKind() == built.GroupKind() {
+			names[other.Ref.Name] = true
+		}
 	}
-	if len(exact) != 1 {
+	var found []*object.Object
+	for _, source := range same {
+		if fits(source.Name, built.Name, same, names) {
+			found = append(found, source)
+		}
+	}
+	if len(found) != 1 {
 		return nil
 	}
-	return exact[0]
+	return found[0]
+}
+
+// fits says whether some prefix and suffix make a name into the built one, and
+// the names of the other documents into built ones too.
+func fits(name, made string, same []*object.Object, built map[string]bool) bool {
+	for i := 0; i+len(name) <= len(made); i++ {
+		if made[i:i+len(name)] != name {
+			continue
+		}
+		prefix, suffix := made[:i], made[i+len(name):]
+		all := true
+		for _, other := range same {
+			all = all && built[prefix+other.Name+suffix]
+		}
+		if all {
+			return true
+		}
+	}
+	return false
 }
 
 // patch is a document of a patch and the file that it stands in.
@@ -113,10 +147,10 @@ type patch struct {
 
 // patches returns the documents of the build's other files that patch the
 // object: the same kind, and its name before or after the build.
-func (l *Locator) patches(o Obj, source, built object.Ref) []patch {
+func (l *Locator) patches(origin string, source, built object.Ref) []patch {
 	var out []patch
 	for _, name := range l.rendered.Files {
-		if name == o.Origin || !isYAML(name) || isKustomization(filepath.Base(name)) {
+		if name == origin || !isYAML(name) || isKustomization(filepath.Base(name)) {
 			continue
 		}
 		f := l.file(name)
@@ -220,7 +254,7 @@ func (s *sources) above(root *object.Node, path object.Path) object.Position {
 // position returns the place of a path in a document.
 func position(f *file, root *object.Node, path object.Path) object.Position {
 	spot, _ := root.SpotOf(path)
-	return object.Position{File: f.name, Line: spot.Line, Column: spot.Col, Quote: object.LineOf(f.text, spot.Line), QuoteColumn: spot.Col}
+	return object.Position{File: f.name, Line: spot.Line, Column: spot.Col, Quote: f.line(spot.Line), QuoteColumn: spot.Col}
 }
 
 // unknown returns a place without a line.

@@ -233,7 +233,7 @@ func (w *process) ask(ctx context.Context, timeout time.Duration, r *request) (*
 	select {
 	case d := <-done:
 		if d.err != nil {
-			return nil, w.autopsy(d.err)
+			return nil, w.autopsy(d.err, r.MemoryMiB)
 		}
 		return d.answer, nil
 	case <-timer.C:
@@ -244,12 +244,12 @@ func (w *process) ask(ctx context.Context, timeout time.Duration, r *request) (*
 }
 
 // autopsy says why a process died.
-func (w *process) autopsy(err error) error {
+func (w *process) autopsy(err error, limitMiB int) error {
 	w.kill()
 	text := w.errors.String()
 	switch {
 	case strings.Contains(text, "out of memory"), strings.Contains(text, "cannot allocate memory"):
-		return errors.New("gave up: it needs more memory than there is")
+		return errors.New(tooMuch(limitMiB))
 	case strings.Contains(text, "stack exceeds"), strings.Contains(text, "stack overflow"):
 		return errors.New("gave up: it nests without end")
 	}

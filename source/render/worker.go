@@ -229,13 +229,15 @@ var (
 // 1 GiB in the time of ten looks.
 const watchEvery = 10 * time.Millisecond
 
-// watch calls over, once, when the process uses more memory than the limit.
+// watch calls over, once, when the process uses more memory than the limit. It
+// is for processes that do nothing but render.
 func watch(limitMiB int, over func()) {
 	unwatch()
 	limit := int64(limitMiB) << 20
 	if limit <= 0 {
 		return
 	}
+	limitData(limitMiB)
 	debug.SetMemoryLimit(limit - limit/10)
 	stop := make(chan struct{})
 	watchMu.Lock()

@@ -1,0 +1,30 @@
+# The commands of this project. `make` says what they are.
+
+.PHONY: help build test lint generate check bench fuzz
+
+help: ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+build: ## build bin/sconce
+	go build -o bin/sconce ./cmd/sconce
+
+test: ## run every test, with the race detector
+	go test -race ./...
+
+lint: ## run the linters
+	go vet ./...
+	go tool -modfile=tools/lint/go.mod golangci-lint run
+
+generate: ## write what is generated: deep copies, CRDs, schemas, docs of the catalogue
+	go tool -modfile=tools/go.mod controller-gen object crd:maxDescLen=2000 paths=./api/... output:crd:dir=config/crd
+	cd tools && go run ./schema ../config/crd ../schema
+	go test ./controltest -run TestDocs -update
+
+check: generate ## fail if something that is generated is stale
+	git diff --exit-code -- api config schema docs
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## run each fuzz target for half a minute
+	./tools/fuzz.sh 30s

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sconce_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "sconce.dev/sconce/"
+
+// floors are the packages by how far up they stand: one imports only from
+// floors below its own. ARCHITECTURE.md says what each is for.
+var floors = []struct {
+	reason   string
+	packages []string
+}{
+	{"the format and the objects know nothing but themselves", []string{"api/v1alpha1", "object"}},
+	{"what is judged and what is said of it; every floor above speaks in these", []string{"verdict"}},
+	{"how objects arrive, and what a control is: neither knows of the other", []string{"snapshot", "control", "source/helm", "source/kustomize"}},
+	{"renderers run apart from the rest, in processes of their own", []string{"source/render"}},
+	{"which rules hold, and where objects come from: no source knows a rule", []string{"baseline", "source"}},
+	{"the data, and the function that joins rules and objects", []string{"catalog", "engine"}},
+	{"what comes out: made from verdicts, never by judging", []string{"report", "fix"}},
+	{"the test of every control stands at the top, or it pulls imports upward", []string{"controltest"}},
+	{"drivers: wiring only", []string{"cli"}},
+	{"the program", []string{"cmd/sconce"}},
+}
+
+// forbidden are imports that a package must not have, and why.
+var forbidden = []struct {
+	packages []string // prefixes of packages that must not
+	except   []string
+	imports  string // prefix of the import
+	reason   string
+}{
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report"}, nil, "os",
+		"the pure floors read no files and no environment: same input, same output"},
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix"}, nil, "net",
+		"nothing here goes to the network"},
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix"}, nil, "log",
+		"the pure floors return what they have to say"},
+	{[]string{""}, []string{"source/helm", "source/kustomize", "source/render"}, "helm.sh/helm",
+		"Helm is the business of one package"},
+	{[]string{""}, []string{"source/kustomize"}, "sigs.k8s.io/kustomize",
+		"Kustomize is the business of one package"},
+	{[]string{""}, []string{"control"}, "github.com/google/cel-go",
+		"there is one evaluator"},
+	{[]string{""}, []string{"control"}, "k8s.io/apiserver",
+		"the CEL environment is the business of one package"},
+	{[]string{""}, nil, "k8s.io/kubernetes",
+		"its components are built in a module of their own"},
+	{[]string{""}, []string{"cli", "cmd"}, "github.com/spf13/cobra",
+		"libraries take no command-line flags"},
+}
+
+// TestImports reads the sources of every package and holds its imports against
+// the floors. It parses them itself: a test on top of the go command would be
+// cached and stay green.
+func TestImports(t *testing.T) {
+	floorOf := map[string]int{}
+	for i, f := range floors {
+		for _, p := range f.packages {
+			floorOf[p] = i
+		}
+	}
+	seen := map[string]bool{}
+	for pkg, imports := range sources(t) {
+		floor, ok := floorOf[pkg]
+		if !ok {
+			t.Errorf("package %s stands on no floor: put it on one, here and in ARCHITECTURE.md", pkg)
+			continue
+		}
+		seen[pkg] = true
+		for _, imp := range imports {
+			other, own := strings.CutPrefix(imp, module)
+			if own && floorOf[other] >= floor {
+				t.Errorf("%s imports %s, which does not stand below it (%s)", pkg, other, floors[floor].reason)
+			}
+			checkForbidden(t, pkg, imp)
+		}
+	}
+	for pkg := range floorOf {
+		if !seen[pkg] {
+			t.Errorf("package %s is on a floor, but does not exist", pkg)
+		}
+	}
+}
+
+func checkForbidden(t *testing.T, pkg, imp string) {
+	t.Helper()
+	below := func(prefixes []string, name string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool {
+			return p == "" || name == p || strings.HasPrefix(name, p+"/")
+		})
+	}
+	for _, f := range forbidden {
+		if below(f.packages, pkg) && !below(f.except, pkg) && below([]string{f.imports}, imp) {
+			t.Errorf("%s imports %s: %s", pkg, imp, f.reason)
+		}
+	}
+}
+
+// sources returns the imports of every package, tests left out.
+func sources(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if base := d.Name(); name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || name == "tools" || name == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(name))
+		for _, imp := range file.Imports {
+			path, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				return err
+			}
+			out[pkg] = append(out[pkg], path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

@@ -1,3 +1,0 @@
-package main
-import _ "sconce.dev/sconce/placeholder"
-func main(){}
