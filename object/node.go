@@ -60,7 +60,7 @@ type Field struct {
 	Value           *Node
 }
 
-// NewString, NewInt, NewFloat and NewBool make nodes without a position.
+// NewString returns a String node without a position.
 func NewString(s string) *Node { return &Node{Kind: String, Text: s} }
 
 // NewInt returns an Int node without a position.

@@ -4,6 +4,7 @@ package object
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -170,7 +171,7 @@ func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
 		}
 		if err != nil {
 			var no *NotObject
-			if asNotObject(err, &no) {
+			if errors.As(err, &no) {
 				no.Plain = false
 			}
 			return out, err
@@ -178,12 +179,6 @@ func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
 		out = append(out, objects...)
 	}
 	return out, nil
-}
-
-func asNotObject(err error, target **NotObject) bool {
-	no, ok := err.(*NotObject)
-	*target = no
-	return ok
 }
 
 func notObject(n *Node, plain bool, format string, args ...any) error {

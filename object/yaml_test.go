@@ -156,7 +156,7 @@ func TestSplit(t *testing.T) {
 	} {
 		var got []string
 		for text := range Split([]byte(c.text)) {
-			if string(c.text[text.Offset:text.Offset+len(text.Bytes)]) != string(text.Bytes) {
+			if c.text[text.Offset:text.Offset+len(text.Bytes)] != string(text.Bytes) {
 				t.Errorf("%q: offset %d does not lead to the text", c.text, text.Offset)
 			}
 			got = append(got, string(rune('0'+text.Line))+":"+string(text.Bytes))
