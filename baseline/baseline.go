@@ -3,6 +3,7 @@
 package baseline
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ type Baseline struct {
 	Name, Title string
 	// Version is the version of Kubernetes that it judges for.
 	Version control.Version
-	// Rules are the controls that are on, by name.
+	// Rules are the controls that are on, the most severe first, then by name.
 	Rules []*Rule
 }
 
@@ -88,6 +89,9 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 		out.Rules = append(out.Rules, rule)
 	}
+	slices.SortStableFunc(out.Rules, func(a, b *Rule) int {
+		return cmp.Compare(verdict.Rank(a.Severity), verdict.Rank(b.Severity))
+	})
 	return out, nil
 }
 

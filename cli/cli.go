@@ -46,6 +46,9 @@ func Main(args []string, s Streams) int {
 		}
 		return exitClean
 	}
+	if os.Getenv(render.ShimEnv) == "1" {
+		return render.HelmShim(args, s.Out, s.Err)
+	}
 	root := newRoot(s)
 	root.SetArgs(args)
 	err := root.Execute()

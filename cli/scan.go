@@ -23,10 +23,11 @@ import (
 	"sconce.dev/sconce/verdict"
 )
 
-// provenFixes is how many findings of a scan are shown with a fix that was made
-// on a copy and judged again; the others name the edit, and `sconce fix` proves
-// it. It keeps a scan of thousands of files as fast as reading them.
-const provenFixes = 200
+// provenFixes is how many findings a scan may have for their fixes to be made on
+// a copy, judged again and shown as a diff. With more, nobody reads them one by
+// one: the scan names the edits, stays about as fast as reading the files, and
+// `sconce fix --diff` shows the rest.
+const provenFixes = 150
 
 type scanFlags struct {
 	configFlags
@@ -129,13 +130,16 @@ func runScan(cmd *cobra.Command, s Streams, f *scanFlags, targets []string) erro
 		return err
 	}
 	progress := newProgress(s.Err, len(plan.Units), f.quiet)
-	run := &scanRun{baseline: b, engine: eng, out: out, told: map[string]bool{}, proofs: provenFixes, progress: progress}
+	run := &scanRun{baseline: b, engine: eng, out: out, told: map[string]bool{}, proving: true, progress: progress}
 	err = run.config(f, targets)
 	var summary *verdict.Summary
 	if err == nil {
 		summary, err = eng.Run(ctx, plan.Units, provenFixes, run.output())
 	}
 	progress.clear()
+	if err == nil {
+		err = run.release()
+	}
 	if err == nil {
 		err = out.Write(&verdict.Message{Summary: summary})
 	}
@@ -157,8 +161,12 @@ type scanRun struct {
 	engine   *engine.Engine
 	out      report.Writer
 	told     map[string]bool // controls that were described
-	proofs   int             // fixes that may still be proven
 	progress *progress
+	// While proving, results are held back until it is known that there are
+	// few enough of them.
+	proving bool
+	held    []*engine.Result
+	count   int
 }
 
 func (r *scanRun) config(f *scanFlags, targets []string) error {
@@ -181,10 +189,34 @@ func (r *scanRun) output() engine.Output {
 }
 
 func (r *scanRun) result(res *engine.Result) error {
-	if r.proofs > 0 && res.Object != nil {
-		fix.Prove(res.Object, res.Findings, judge(r.engine))
-		r.proofs -= len(res.Findings)
+	if !r.proving {
+		return r.write(res)
 	}
+	r.held = append(r.held, res)
+	if r.count += len(res.Findings); r.count > provenFixes {
+		r.proving = false
+		return r.release()
+	}
+	return nil
+}
+
+// release writes what was held back, with fixes proven if that is still meant
+// to be done.
+func (r *scanRun) release() error {
+	for _, res := range r.held {
+		if r.proving && res.Object != nil {
+			fix.Prove(res.Object, res.Findings, judge(r.engine))
+		}
+		if err := r.write(res); err != nil {
+			return err
+		}
+	}
+	r.held = nil
+	return nil
+}
+
+// write passes a result on.
+func (r *scanRun) write(res *engine.Result) error {
 	r.progress.clear()
 	for i := range res.Findings {
 		f := &res.Findings[i]

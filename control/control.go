@@ -247,6 +247,7 @@ type judgement struct {
 	pod     *object.Node
 	podPath object.Path
 	scope   scope
+	steps   steps
 	out     Verdict
 }
 
@@ -260,7 +261,7 @@ func (c *Control) Judge(o *object.Object, namespace *object.Node) Verdict {
 	defer judgements.Put(j)
 	j.scope.object = toCEL(o.Root)
 	j.scope.params = c.params
-	j.scope.namespace = unknown("namespaceObject: the namespace is not among what was read")
+	j.scope.namespace = noNamespace()
 	if namespace != nil {
 		j.scope.namespace = toCEL(namespace)
 	}
@@ -279,6 +280,11 @@ func (c *Control) Judge(o *object.Object, namespace *object.Node) Verdict {
 	c.elements.each(j)
 	return j.out
 }
+
+// noNamespace stands for a namespace of which nothing is known.
+var noNamespace = sync.OnceValue(func() ref.Val {
+	return unknown("namespaceObject: the namespace is not among what was read")
+})
 
 // element judges one element; it is called by elements.each with the scope set
 // to it.

@@ -136,7 +136,7 @@ func (s *steps) upTo(n int) object.Path {
 
 // each goes through the elements and judges each.
 func (e *elements) each(j *judgement) {
-	s := &steps{}
+	s := &j.steps
 	s.steps = s.buffer[:0]
 	if e.pod || e.containers {
 		s.prefix = j.podPath

@@ -75,7 +75,8 @@ func (d *document) objects() []*object.Object {
 }
 
 // step tries one finding of the object at a place in the document, and returns
-// whether there was one to try.
+// whether there was one to try. It ends: every fix leaves fewer findings, and
+// what could not be fixed is not tried again.
 func (d *document) step(within string) bool {
 	for _, o := range d.objects() {
 		if o.Within.String() != within {
@@ -88,31 +89,30 @@ func (d *document) step(within string) bool {
 			if d.tried[key] || f.Outcome != verdict.Fail || f.Excepted != nil || !d.want(f) {
 				continue
 			}
-			d.tried[key] = true
-			d.try(o, f, identities(findings))
+			if !d.try(o, f, identities(findings)) {
+				d.tried[key] = true
+			}
 			return true
 		}
 	}
 	return false
 }
 
-// try makes one fix and keeps it if it is proven.
-func (d *document) try(o *object.Object, f *verdict.Finding, before map[string]bool) {
+// try makes one fix and keeps it if it is proven: then the finding is gone, and
+// another may have its place in a list.
+func (d *document) try(o *object.Object, f *verdict.Finding, before map[string]int) (fixed bool) {
 	outcome := Outcome{Finding: *f}
 	defer func() { d.outcomes = append(d.outcomes, outcome) }()
-	if f.Fix == nil {
-		return
+	if f.Fix == nil || len(f.Fix.Edits) == 0 {
+		return false
 	}
-	patch, err := Apply(d.text, Rooted(o, f.Fix.Edits))
+	p := prover{judge: d.judge}
+	text, err := p.clear(o, f, before)
 	if err != nil {
 		outcome.Why = err.Error()
-		return
+		return false
 	}
-	p := prover{o: o, judge: d.judge, before: before}
-	if !p.provesText(patch.Bytes, f) {
-		outcome.Why = "the edit does not clear the finding, or another takes its place"
-		return
-	}
-	d.text.Bytes = patch.Bytes
+	d.text = text
 	outcome.Fixed = true
+	return true
 }

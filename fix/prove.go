@@ -3,6 +3,9 @@
 package fix
 
 import (
+	"maps"
+	"regexp"
+
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -14,8 +17,8 @@ type Judge func(*object.Object) []verdict.Finding
 // judges what comes of them: a fix is Proven when its finding is gone and
 // nothing new has come. It fills in Fix.Proven, Fix.Diff and Fix.Refused.
 func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
-	p := prover{o: o, judge: judge, before: identities(findings)}
-	var fixable []*verdict.Finding
+	p := prover{judge: judge}
+	before := identities(findings)
 	for i := range findings {
 		f := &findings[i]
 		if f.Fix == nil {
@@ -25,24 +28,13 @@ func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
 			f.Fix.Refused = why
 			continue
 		}
-		patch, err := Apply(o.Text(), p.edits(f))
+		text, err := p.clear(o, f, before)
 		if err != nil {
 			f.Fix.Refused = err.Error()
 			continue
 		}
-		f.Fix.Diff = Lines(o.Text().Bytes, patch.Bytes)
-		fixable = append(fixable, f)
-	}
-	// Judging once with all fixes made is enough where they do not hinder each
-	// other, which is nearly always.
-	if p.proves(fixable) {
-		for _, f := range fixable {
-			f.Fix.Proven = true
-		}
-		return
-	}
-	for _, f := range fixable {
-		f.Fix.Proven = p.proves([]*verdict.Finding{f})
+		f.Fix.Proven = true
+		f.Fix.Diff = Lines(o.Text().Bytes, text.Bytes)
 	}
 }
 
@@ -57,16 +49,56 @@ func Unpatchable(o *object.Object) string {
 	return ""
 }
 
-// prover proves the fixes of one object.
+// prover makes fixes and judges what comes of them.
 type prover struct {
-	o      *object.Object
-	judge  Judge
-	before map[string]bool
+	judge Judge
 }
 
-// edits returns a finding's edits with paths from the document's root.
-func (p *prover) edits(f *verdict.Finding) []verdict.Edit {
-	return Rooted(p.o, f.Fix.Edits)
+// maxFollowers is how many findings a fix may bring whose own fixes are then
+// made with it.
+const maxFollowers = 4
+
+// clear returns the object's document with a finding cleared and nothing new
+// come. Where the edit brings something new (taking away the only field of a
+// security context leaves none), the fix of that is made with it. What was
+// found before is given by identities.
+func (p *prover) clear(o *object.Object, f *verdict.Finding, before map[string]int) (object.Text, error) {
+	allowed := maps.Clone(before)
+	allowed[identity(f)]--
+	text := o.Text()
+	for next := f; ; {
+		patch, err := Apply(text, Rooted(o, next.Fix.Edits))
+		if err != nil {
+			return text, err
+		}
+		text.Bytes = patch.Bytes
+		if o = Reread(o, text); o == nil {
+			return text, refuse("the object is gone once the edit is made")
+		}
+		fresh := beyond(p.judge(o), allowed)
+		switch {
+		case fresh == nil:
+			return text, nil
+		case identity(fresh) == identity(f):
+			return text, refuse("the edit does not clear the finding")
+		case fresh.Fix == nil || len(fresh.Fix.Edits) == 0 || allowed[identity(fresh)] < -maxFollowers:
+			return text, refuse("the edit brings another finding: %s: %s", fresh.Control, fresh.Message)
+		}
+		allowed[identity(fresh)]-- // its fix is made once, not again and again
+		next = fresh
+	}
+}
+
+// beyond returns a finding that is not among those that are allowed.
+func beyond(findings []verdict.Finding, allowed map[string]int) *verdict.Finding {
+	seen := map[string]int{}
+	for i := range findings {
+		id := identity(&findings[i])
+		if seen[id]++; seen[id] > max(0, allowed[id]) {
+			return &findings[i]
+		}
+	}
+	return nil
 }
 
 // Rooted returns edits with paths from the root of the object's document, which
@@ -81,45 +113,6 @@ func Rooted(o *object.Object, edits []verdict.Edit) []verdict.Edit {
 		out[i] = e
 	}
 	return out
-}
-
-// proves makes all the fixes and says whether just their findings are gone.
-func (p *prover) proves(fixed []*verdict.Finding) bool {
-	if len(fixed) == 0 {
-		return true
-	}
-	text := p.o.Text()
-	for _, f := range fixed {
-		patch, err := Apply(text, p.edits(f))
-		if err != nil {
-			return false
-		}
-		text.Bytes = patch.Bytes
-	}
-	return p.provesText(text.Bytes, fixed...)
-}
-
-// provesText says whether in an edited text the findings are gone and nothing
-// new has come.
-func (p *prover) provesText(edited []byte, fixed ...*verdict.Finding) bool {
-	text := p.o.Text()
-	text.Bytes = edited
-	o := Reread(p.o, text)
-	if o == nil {
-		return false
-	}
-	after := identities(p.judge(o))
-	for _, f := range fixed {
-		if after[f.Fingerprint] {
-			return false
-		}
-	}
-	for id := range after {
-		if !p.before[id] {
-			return false
-		}
-	}
-	return true
 }
 
 // Reread returns the object as it stands in an edited text of its document, or
@@ -152,10 +145,18 @@ func parse(text object.Text) (*object.Node, error) {
 	return object.ParseYAML(text)
 }
 
-func identities(findings []verdict.Finding) map[string]bool {
-	out := map[string]bool{}
+// identities counts findings by what stays the same when items before theirs
+// are taken out of a list.
+func identities(findings []verdict.Finding) map[string]int {
+	out := map[string]int{}
 	for i := range findings {
-		out[findings[i].Fingerprint] = true
+		out[identity(&findings[i])]++
 	}
 	return out
+}
+
+var number = regexp.MustCompile(`\[[0-9]+\]`)
+
+func identity(f *verdict.Finding) string {
+	return f.Control + " " + string(f.Outcome) + " " + number.ReplaceAllString(f.Path, "[]")
 }

@@ -150,7 +150,7 @@ func (d *discovery) fail(name, format string, args ...any) {
 // file adds a file. One that was named is read whatever its ending; of a
 // folder's, only those that look like manifests.
 func (d *discovery) file(name, path string, named bool) {
-	real, err := filepath.EvalSymlinks(path)
+	real, err := resolve(path)
 	if err != nil {
 		d.fail(name, "%s", reason(err))
 		return
@@ -187,7 +187,7 @@ func chartAbove(path string) string {
 
 // dir adds what a folder holds.
 func (d *discovery) dir(name, path string, named bool) {
-	real, err := filepath.EvalSymlinks(path)
+	real, err := resolve(path)
 	if err != nil {
 		d.fail(name, "%s", reason(err))
 		return
@@ -239,6 +239,15 @@ func (d *discovery) entry(dirName, dirPath string, e os.DirEntry) {
 	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
 		d.file(name, path, false)
 	}
+}
+
+// resolve returns the absolute path of a file without links: its identity.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 func isManifest(name string) bool {

@@ -5,6 +5,8 @@ package kustomize
 import (
 	"os"
 	"path/filepath"
+
+	"sconce.dev/sconce/object"
 )
 
 // Owned returns the files and folders that the kustomization in a folder names,
@@ -15,6 +17,25 @@ func Owned(dir string) []string {
 	o := owned{seen: map[string]bool{}}
 	o.walk(dir)
 	return o.names
+}
+
+// charts adds the vendored charts that a kustomization inflates.
+func (o *owned) charts(dir string, root *object.Node) {
+	home := root.At("helmGlobals", "chartHome").Str()
+	if home == "" {
+		home = "charts"
+	}
+	list := root.Get("helmCharts")
+	if list == nil {
+		return
+	}
+	for _, c := range list.Items {
+		for _, name := range []string{filepath.Join(home, c.Get("name").Str()), c.Get("valuesFile").Str()} {
+			if name, err := resolve(filepath.Join(dir, name)); err == nil {
+				o.names = append(o.names, name)
+			}
+		}
+	}
 }
 
 type owned struct {
@@ -38,6 +59,7 @@ func (o *owned) walk(dir string) {
 		return
 	}
 	o.names = append(o.names, file)
+	o.charts(real, root)
 	for _, e := range entriesOf(file, root) {
 		if remote(e.path) {
 			continue

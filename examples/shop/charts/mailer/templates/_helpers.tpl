@@ -1,0 +1,4 @@
+{{- define "mailer.labels" -}}
+app: {{ .Chart.Name }}
+release: {{ .Release.Name }}
+{{- end -}}
