@@ -226,6 +226,7 @@ func checkPodSecurityProfiles(t *testing.T, l *baseline.Library) {
 				want = append(want, c)
 			}
 		}
+		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("baseline %s holds %v; want %v", name, got, want)
 		}

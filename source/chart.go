@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sconce.dev/sconce/object"
@@ -119,10 +120,17 @@ func (s *sources) template(doc *helm.Doc, line, col int) object.Position {
 		p.Note = "set from " + from.Values
 	}
 	p.Quote = object.LineOf(s.text(from.File), from.Line)
-	if p.Quote == object.LineOf(doc.Text, line) {
+	if sameUpTo(p.Quote, object.LineOf(doc.Text, line), col) {
 		p.Column, p.QuoteColumn = col, col
 	}
 	return p
+}
+
+// sameUpTo says whether two lines are the same up to a column, so that what
+// begins there in one begins there in the other.
+func sameUpTo(a, b string, col int) bool {
+	x, y := []rune(a), []rune(b)
+	return col > 0 && col <= len(x) && col <= len(y) && slices.Equal(x[:col], y[:col])
 }
 
 // shown returns a file's path as it is shown: relative to the folder that was
