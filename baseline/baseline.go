@@ -139,7 +139,7 @@ func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (cont
 
 // apply does what a selection says to one control.
 func apply(s *v1alpha1.Selection, name string, choices map[string]*choice) {
-	if s.Off {
+	if s.Disabled {
 		delete(choices, name)
 		return
 	}

@@ -464,7 +464,7 @@ type aspect struct{ tame, wild []any }
 
 // of returns the values that hold throughout one pod.
 func (m podMaker) of(a aspect) []any {
-	if m.chance(60) {
+	if m.chance(40) {
 		return a.tame
 	}
 	return slices.Concat(a.wild, a.tame)

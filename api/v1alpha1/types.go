@@ -341,9 +341,9 @@ type Selection struct {
 	// Select chooses every control that meets all of its conditions.
 	// +optional
 	Select *Selector `json:"select,omitempty"`
-	// Off leaves the chosen controls out.
+	// Disabled leaves the chosen controls out.
 	// +optional
-	Off bool `json:"off,omitempty"`
+	Disabled bool `json:"disabled,omitempty"`
 	// Severity takes the place of the control's own.
 	// +optional
 	Severity Severity `json:"severity,omitempty"`
