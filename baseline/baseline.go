@@ -66,10 +66,10 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 	}
 	choices := map[string]*choice{}
 	version, templates := l.choose(e.doc, choices)
-	if opts.KubernetesVersion != 0 {
+	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
-	if version == 0 {
+	if version.IsZero() {
 		version = control.Newest
 	}
 	for _, n := range opts.Only {
@@ -119,7 +119,7 @@ func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (cont
 	for _, parent := range b.Spec.Extends {
 		v, t := l.choose(l.baselines[parent].doc, choices)
 		templates = append(templates, t...)
-		if v != 0 {
+		if !v.IsZero() {
 			version = v
 		}
 	}

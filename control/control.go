@@ -49,8 +49,8 @@ type Control struct {
 
 // Options say what a control is compiled for.
 type Options struct {
-	// KubernetesVersion is the version of the clusters that are judged; zero
-	// for the newest.
+	// KubernetesVersion is the version of the clusters that are judged; the
+	// newest, if it is zero.
 	KubernetesVersion Version
 	// Parameters take the place of the control's defaults.
 	Parameters map[string]v1alpha1.Value

@@ -15,12 +15,17 @@ import (
 	"sconce.dev/sconce/object"
 )
 
-// Version is a minor version of Kubernetes 1: 37 for 1.37. Zero means the
-// newest.
-type Version int
+// Version is a minor version of Kubernetes 1. The zero Version means that none
+// was named.
+type Version struct {
+	next int // the minor version plus one, so that 1.0 is not the zero Version
+}
+
+// Minor returns the version 1.n.
+func Minor(n int) Version { return Version{n + 1} }
 
 // Newest is the newest version of Kubernetes that the catalogue knows.
-const Newest Version = 37
+var Newest = Minor(37)
 
 // ParseVersion reads "1.36"; a leading v and a patch version are let be.
 func ParseVersion(s string) (Version, error) {
@@ -28,13 +33,22 @@ func ParseVersion(s string) (Version, error) {
 	minor, _, _ := strings.Cut(rest, ".")
 	n, err := strconv.Atoi(minor)
 	if !ok || major != "1" || err != nil || n < 0 || n > 999 {
-		return 0, fmt.Errorf("%q is not a version of Kubernetes; want one like 1.%d", s, Newest)
+		return Version{}, fmt.Errorf("%q is not a version of Kubernetes; want one like %s", s, Newest)
 	}
-	return Version(n), nil
+	return Minor(n), nil
 }
 
+// IsZero says whether no version was named.
+func (v Version) IsZero() bool { return v.next == 0 }
+
+// Before says whether v is older than w. No version is older than none.
+func (v Version) Before(w Version) bool { return !v.IsZero() && v.next < w.next }
+
+// Minor returns the n of 1.n.
+func (v Version) Minor() int { return v.next - 1 }
+
 // String returns the version as people write it.
-func (v Version) String() string { return "1." + strconv.Itoa(int(v)) }
+func (v Version) String() string { return "1." + strconv.Itoa(v.Minor()) }
 
 // FieldError is a mistake in a document of the format: which field, and what is
 // wrong with it.
@@ -61,13 +75,13 @@ func fieldError(field string, err error) error {
 // requirement returns the expression that holds for a version: that of the
 // first entry that the version comes before, else the control's own.
 func requirement(spec *v1alpha1.ControlSpec, v Version) (string, error) {
-	out, best := spec.Require, Version(1<<30)
+	out, best := spec.Require, Version{}
 	for i, old := range spec.Versions {
 		before, err := ParseVersion(old.Before)
 		if err != nil {
 			return "", fieldError(fmt.Sprintf("spec.versions[%d].before", i), err)
 		}
-		if v != 0 && v < before && before < best {
+		if v.Before(before) && (best.IsZero() || before.Before(best)) {
 			out, best = old.Require, before
 		}
 	}

@@ -71,7 +71,7 @@ func fixDocument(t *testing.T, c *v1alpha1.Control, fixture string, text object.
 		for _, f := range compiled.Judge(o, nil).Findings {
 			out = append(out, verdict.Finding{
 				Control: c.Name, Outcome: f.Outcome, Path: f.Path.String(), Message: f.Message, Position: o.Position(f.Path),
-				Fingerprint: verdict.Fingerprint(c.Name, o.Ref, f.Path), Fix: &verdict.Fix{Edits: f.Edits},
+				Fingerprint: verdict.Fingerprint(c.Name, o.Ref, f.Element, f.Path), Fix: &verdict.Fix{Edits: f.Edits},
 			})
 		}
 		return out

@@ -32,7 +32,7 @@ import (
 // and on pods made at random. Equal means equal check by check: a check fails
 // if and only if one of the controls that refer to it fails.
 
-const newestPodSecurity = int(control.Newest)
+var newestPodSecurity = control.Newest.Minor()
 
 // podSecurityVersion is one version of the standards, as Kubernetes judges it
 // and as the catalogue does.
@@ -58,9 +58,7 @@ func podSecurity(tb testing.TB) []*podSecurityVersion {
 		for _, c := range policy.DefaultChecks() {
 			v.addCheck(c)
 		}
-		// Version 1.0 cannot be asked for: 0 means the newest. No check
-		// changed in 1.1.
-		opts := baseline.Options{KubernetesVersion: control.Version(max(minor, 1))}
+		opts := baseline.Options{KubernetesVersion: control.Minor(minor)}
 		b, err := l.Resolve("pss-restricted", opts)
 		if err != nil {
 			tb.Fatal(err)

@@ -132,7 +132,7 @@ func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Findi
 		Object: o.Ref, Element: f.Element.String(), Path: f.Path.String(), Missing: f.Missing,
 		Message: f.Message, Evidence: f.Evidence, Position: o.Position(f.Path),
 		Rendered:    o.Origin.Renderer,
-		Fingerprint: verdict.Fingerprint(rule.Name, o.Ref, f.Path),
+		Fingerprint: verdict.Fingerprint(rule.Name, o.Ref, f.Element, f.Path),
 	}
 	if o.Origin.Renderer != "" {
 		out.Source = o.Origin.Source

@@ -328,7 +328,7 @@ func manyFindings(n int) []*verdict.Message {
 		f := *plainFindings()[i%4]
 		f.Object.Name = fmt.Sprintf("web-%d", i)
 		f.Position.File = fmt.Sprintf("deploy/web-%d.yaml", i/10)
-		f.Fingerprint = verdict.Fingerprint(f.Control, f.Object, nil)
+		f.Fingerprint = verdict.Fingerprint(f.Control, f.Object, nil, nil)
 		out = append(out, &verdict.Message{Finding: &f})
 	}
 	return out

@@ -44,7 +44,7 @@ func finding(control string, sev v1alpha1.Severity, ref object.Ref, field, messa
 	return &verdict.Finding{
 		Control: control, Outcome: verdict.Fail, Severity: sev, Action: v1alpha1.Deny, Object: ref,
 		Element: "containers[web]", Path: path, Message: message, Position: p,
-		Fingerprint: verdict.Fingerprint(control, ref, object.Path{{Field: path}}),
+		Fingerprint: verdict.Fingerprint(control, ref, nil, object.Path{{Field: path}}),
 	}
 }
 
@@ -141,7 +141,7 @@ func plainFindings() []*verdict.Finding {
 	setup := finding("privileged-container", v1alpha1.Critical, web, "securityContext.privileged",
 		`container "setup" runs privileged`, at("deploy/web.yaml", 30, "          privileged: true"))
 	setup.Element, setup.Path = "initContainers[setup]", "spec.template.spec.initContainers[setup].securityContext.privileged"
-	setup.Fingerprint = verdict.Fingerprint(setup.Control, web, object.Path{{Field: setup.Path}})
+	setup.Fingerprint = verdict.Fingerprint(setup.Control, web, nil, object.Path{{Field: setup.Path}})
 	setup.Fix = &verdict.Fix{Edits: []verdict.Edit{{Op: verdict.Remove, Path: setup.Path}}}
 	return []*verdict.Finding{privileged, root, image, user, agent, warn, setup}
 }

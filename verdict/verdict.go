@@ -266,10 +266,10 @@ func (s *Summary) Score() (low, high float64) {
 }
 
 // Fingerprint returns the identity of a finding: of the control, the object and
-// the path, in which items are addressed by name.
-func Fingerprint(control string, ref object.Ref, path object.Path) string {
+// the element and path, in which items are addressed by name.
+func Fingerprint(control string, ref object.Ref, element, path object.Path) string {
 	h := sha256.New()
-	for _, part := range []string{control, ref.Group(), ref.Kind, ref.Namespace, ref.Name, path.String()} {
+	for _, part := range []string{control, ref.Group(), ref.Kind, ref.Namespace, ref.Name, element.String(), path.String()} {
 		h.Write([]byte(part))
 		h.Write([]byte{0})
 	}
