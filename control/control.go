@@ -256,9 +256,20 @@ var judgements = sync.Pool{New: func() any { return new(judgement) }}
 // Judge judges an object of a kind that the control matches. What is not known
 // of the object's namespace is given as nil.
 func (c *Control) Judge(o *object.Object, namespace *object.Node) Verdict {
+	out, cost := c.judge(o, namespace, false)
+	if cost > CostLimit {
+		// The bounds that were charged may be far above what was spent.
+		out, _ = c.judge(o, namespace, true)
+	}
+	return out
+}
+
+// judge judges an object and returns what that cost, exactly or at the most.
+func (c *Control) judge(o *object.Object, namespace *object.Node, exact bool) (Verdict, uint64) {
 	j := judgements.Get().(*judgement)
 	*j = judgement{c: c, o: o, out: Verdict{Outcome: verdict.Pass}}
 	defer judgements.Put(j)
+	j.scope.small, j.scope.exact = o.Small, exact
 	j.scope.object = toCEL(o.Root)
 	j.scope.params = c.params
 	j.scope.namespace = noNamespace()
@@ -273,12 +284,12 @@ func (c *Control) Judge(o *object.Object, namespace *object.Node) Verdict {
 		}
 		if j.pod == nil || j.pod.Kind != object.Map {
 			j.unknown(nil, path, fmt.Sprintf("%s is missing, so there is no pod to judge", path))
-			return j.out
+			return j.out, 0
 		}
 		j.scope.pod = toCEL(j.pod)
 	}
 	c.elements.each(j)
-	return j.out
+	return j.out, j.scope.cost
 }
 
 // noNamespace stands for a namespace of which nothing is known.

@@ -4,6 +4,7 @@ package control
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -17,6 +18,8 @@ import (
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/apiserver/pkg/cel/library"
+
+	"sconce.dev/sconce/object"
 )
 
 // environmentVersion is the version of Kubernetes whose CEL libraries controls
@@ -91,10 +94,11 @@ type expression struct {
 	want   *cel.Type
 	once   sync.Once
 	err    error
-	// exact tracks its cost. fast does not; it is nil where bound, the most
-	// that an evaluation can cost, is too high to do without.
-	exact, fast cel.Program
-	bound       uint64
+	ast    *cel.Ast
+	// bounds are the most that one evaluation can cost for an object of any
+	// size, and for a small one.
+	anyBound, smallBound uint64
+	fast, exact          func() (cel.Program, error)
 }
 
 func newExpression(source string, want *cel.Type) *expression {
@@ -117,10 +121,14 @@ type CELError struct {
 // Error returns the reason.
 func (e *CELError) Error() string { return e.Msg }
 
-// fastBound is the highest static bound with which an expression is evaluated
-// without tracking its cost: low enough that the limit is not met before
-// thousands of elements, were each to cost its bound.
-const fastBound = CostLimit / 10_000
+// An expression whose cost is bounded beforehand is evaluated without tracking
+// it: anyBound for objects of any size, so low that the limit is not met before
+// thousands of elements; smallBound for small ones. Were the bounds to add up
+// to the limit, the object is judged once more, exactly.
+const (
+	anyBound   = CostLimit / 10_000
+	smallBound = CostLimit / 4
+)
 
 func (e *expression) build() error {
 	env, err := env()
@@ -135,36 +143,66 @@ func (e *expression) build() error {
 	if got := ast.OutputType(); e.want != nil && !got.IsExactType(e.want) && !got.IsExactType(cel.DynType) && !got.IsExactType(cel.AnyType) {
 		return &CELError{1, 1, fmt.Sprintf("must be a %s, but is a %s", e.want, got)}
 	}
-	estimate, err := env.EstimateCost(ast, sizes{&library.CostEstimator{}})
-	if err == nil && estimate.Max <= fastBound {
-		e.bound = estimate.Max
-		untracked, err := evalEnv()
+	e.ast = ast
+	e.anyBound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
+	e.smallBound = estimate(env, ast, object.SmallSize)
+	e.prepare()
+	return nil
+}
+
+// prepare makes the two programs, each when it is first needed.
+func (e *expression) prepare() {
+	e.fast = sync.OnceValues(func() (cel.Program, error) {
+		env, err := evalEnv()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		e.fast, err = untracked.Program(ast, cel.EvalOptions(cel.OptOptimize))
-		return programError(err)
-	}
-	e.exact, err = env.Program(ast)
-	return programError(err)
+		return env.Program(e.ast, cel.EvalOptions(cel.OptOptimize))
+	})
+	e.exact = sync.OnceValues(func() (cel.Program, error) {
+		env, err := env()
+		if err != nil {
+			return nil, err
+		}
+		return env.Program(e.ast)
+	})
 }
 
-func programError(err error) error {
-	if err == nil {
-		return nil
+// estimate returns the most that an evaluation can cost where no value is
+// larger than size.
+func estimate(env *cel.Env, ast *cel.Ast, size uint64) uint64 {
+	cost, err := env.EstimateCost(ast, sizes{&library.CostEstimator{}, size})
+	if err != nil {
+		return math.MaxUint64
 	}
-	return &CELError{1, 1, err.Error()}
+	return cost.Max
 }
 
-// sizes bounds the values whose size is not known before an expression runs by
-// the largest request that the API server takes.
+// program returns the program to evaluate for an object, and what is charged
+// for an evaluation that is not tracked.
+func (e *expression) program(small, exact bool) (prog cel.Program, charge uint64, err error) {
+	switch {
+	case exact:
+	case e.anyBound <= anyBound:
+		prog, err = e.fast()
+		return prog, e.anyBound, err
+	case small && e.smallBound <= smallBound:
+		prog, err = e.fast()
+		return prog, e.smallBound, err
+	}
+	prog, err = e.exact()
+	return prog, 0, err
+}
+
+// sizes bounds the values whose size is not known before an expression runs.
 type sizes struct {
 	checker.CostEstimator
+	limit uint64
 }
 
 // EstimateSize implements checker.CostEstimator.
-func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
-	return &checker.SizeEstimate{Min: 0, Max: uint64(celconfig.MaxRequestSizeBytes)}
+func (s sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: s.limit}
 }
 
 // scope is what one evaluation can read. It is a CEL activation.
@@ -176,6 +214,8 @@ type scope struct {
 	// cost is what was spent on this object by this control; for expressions
 	// that are not tracked, the most that can have been.
 	cost uint64
+	// small says that the object is; exact that every evaluation is tracked.
+	small, exact bool
 }
 
 // ResolveName implements cel.Activation.
@@ -209,11 +249,11 @@ func (s *scope) eval(e *expression) ref.Val {
 	if err := e.compile(); err != nil {
 		return types.WrapErr(err)
 	}
-	prog := e.exact
-	if e.fast != nil {
-		prog = e.fast
-		s.cost += e.bound
+	prog, charge, err := e.program(s.small, s.exact)
+	if err != nil {
+		return types.WrapErr(err)
 	}
+	s.cost += charge
 	out, details, err := prog.Eval(s)
 	if cost := details.ActualCost(); cost != nil {
 		s.cost += *cost

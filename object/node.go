@@ -201,6 +201,19 @@ func (n *Node) Any() any {
 	return nil
 }
 
+// weigh returns what is left of a budget of bytes once the value is written
+// down; it stops when nothing is.
+func (n *Node) weigh(left int) int {
+	left -= 1 + len(n.Text)
+	for i := 0; i < len(n.Items) && left > 0; i++ {
+		left = n.Items[i].weigh(left)
+	}
+	for i := 0; i < len(n.Fields) && left > 0; i++ {
+		left = n.Fields[i].Value.weigh(left - len(n.Fields[i].Key))
+	}
+	return left
+}
+
 // Scalar returns a scalar as a person would write it, strings quoted, and the
 // kind's name for anything else.
 func (n *Node) Scalar() string {

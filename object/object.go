@@ -18,7 +18,14 @@ type Object struct {
 	Within Path
 	// Origin is where the object came from.
 	Origin *Origin
+	// Small says that the object holds no more than SmallSize bytes, aliases
+	// expanded.
+	Small bool
 }
+
+// SmallSize is what nearly every object that people write stays below, in
+// bytes. What it costs to judge such an object can be bounded beforehand.
+const SmallSize = 2 << 10
 
 // Ref names an object within its cluster or tree.
 type Ref struct {
@@ -138,6 +145,7 @@ func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 		return fromList(root, items, origin)
 	}
 	o := &Object{Root: root, Origin: origin, Ref: Ref{APIVersion: apiVersion.Text, Kind: kind.Text}}
+	o.Small = root.weigh(SmallSize) > 0
 	meta := root.Get("metadata")
 	o.Namespace = meta.Get("namespace").Str()
 	switch o.Name = meta.Get("name").Str(); {

@@ -57,7 +57,7 @@ func (j *jsonWriter) Close() error {
 // escapeJSON writes hidden characters of a JSON text as \u escapes. Outside of
 // strings JSON is plain ASCII, so whatever is found is inside of one.
 func escapeJSON(line []byte) []byte {
-	if !bytes.ContainsFunc(line, escapedInJSON) {
+	if plainASCII(line) || !bytes.ContainsFunc(line, escapedInJSON) {
 		return line
 	}
 	out := make([]byte, 0, len(line)+32)
@@ -73,6 +73,16 @@ func escapeJSON(line []byte) []byte {
 		}
 	}
 	return out
+}
+
+// plainASCII says quickly that nothing in a line can be hidden.
+func plainASCII(line []byte) bool {
+	for _, c := range line {
+		if c != '\n' && (c < ' ' || c > '~') {
+			return false
+		}
+	}
+	return true
 }
 
 func escapedInJSON(r rune) bool {

@@ -116,7 +116,7 @@ func (d *discovery) target(t string) {
 			d.fail(t, "the folder holds no manifests (files ending in .yaml, .yml or .json), charts or overlays")
 		}
 	default:
-		d.file(t, path, true)
+		d.named(t, path)
 	}
 }
 
@@ -139,7 +139,7 @@ func (d *discovery) glob(t, pattern string) {
 		if info, err := os.Stat(m); err == nil && info.IsDir() {
 			continue // ** matches folders as well as what is in them
 		}
-		d.file(name, m, true)
+		d.named(name, m)
 	}
 }
 
@@ -147,26 +147,28 @@ func (d *discovery) fail(name, format string, args ...any) {
 	d.found = append(d.found, found{what: failed, name: name, problem: problemf(verdict.Reading, name, format, args...)})
 }
 
-// file adds a file. One that was named is read whatever its ending; of a
-// folder's, only those that look like manifests.
-func (d *discovery) file(name, path string, named bool) {
+// named adds a file that a target names: it is read whatever its ending.
+func (d *discovery) named(name, path string) {
 	real, err := resolve(path)
 	if err != nil {
 		d.fail(name, "%s", reason(err))
 		return
 	}
-	if d.seenFiles[real] {
+	if chart := chartAbove(path); chart != "" {
+		d.fail(name, "a template of the chart in %s: scan that folder, so that it is rendered", chart)
 		return
 	}
-	if named {
-		if chart := chartAbove(path); chart != "" {
-			d.fail(name, "a template of the chart in %s: scan that folder, so that it is rendered", chart)
-			return
-		}
-		if isKustomization(filepath.Base(path)) {
-			d.dir(filepath.Dir(name), filepath.Dir(path), true)
-			return
-		}
+	if isKustomization(filepath.Base(path)) {
+		d.dir(filepath.Dir(name), filepath.Dir(path), true)
+		return
+	}
+	d.file(name, path, real)
+}
+
+// file adds a file, once.
+func (d *discovery) file(name, path, real string) {
+	if d.seenFiles[real] {
+		return
 	}
 	d.seenFiles[real] = true
 	d.found = append(d.found, found{what: manifest, name: name, path: path, real: real})
@@ -196,9 +198,11 @@ func (d *discovery) dir(name, path string, named bool) {
 		return
 	}
 	d.seenDirs[real] = true
-	if chart := chartAbove(filepath.Join(path, "x")); named && chart != "" {
-		d.fail(name, "holds templates of the chart in %s: scan that folder, so that they are rendered", chart)
-		return
+	if named {
+		if chart := chartAbove(filepath.Join(path, "x")); chart != "" {
+			d.fail(name, "holds templates of the chart in %s: scan that folder, so that they are rendered", chart)
+			return
+		}
 	}
 	if isFile(filepath.Join(path, "Chart.yaml")) {
 		d.found = append(d.found, found{what: chartDir, name: name, path: path, real: real, owned: countFiles(path)})
@@ -215,16 +219,19 @@ func (d *discovery) dir(name, path string, named bool) {
 		}
 	}
 	for _, e := range entries {
-		d.entry(name, path, e)
+		d.entry(&found{name: name, path: path, real: real}, e)
 	}
 }
 
 // entry adds one entry of a folder.
-func (d *discovery) entry(dirName, dirPath string, e os.DirEntry) {
-	name, path := filepath.Join(dirName, e.Name()), filepath.Join(dirPath, e.Name())
+func (d *discovery) entry(dir *found, e os.DirEntry) {
+	name, path, real := filepath.Join(dir.name, e.Name()), filepath.Join(dir.path, e.Name()), filepath.Join(dir.real, e.Name())
 	isDir := e.IsDir()
 	if e.Type()&os.ModeSymlink != 0 {
 		info, err := os.Stat(path)
+		if err == nil {
+			real, err = resolve(path)
+		}
 		if err != nil {
 			if isManifest(e.Name()) {
 				d.fail(name, "%s", "the link leads nowhere: "+reason(err))
@@ -237,7 +244,7 @@ func (d *discovery) entry(dirName, dirPath string, e os.DirEntry) {
 	case isDir && e.Name() != ".git":
 		d.dir(name, path, false)
 	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
-		d.file(name, path, false)
+		d.file(name, path, real)
 	}
 }
 
