@@ -106,7 +106,7 @@ func BenchmarkCorpus(b *testing.B) {
 		judged = append(judged, text(t))
 		parsed = append(parsed, parseOnly(t))
 	}
-	e := newEngine(b, catalog.Default)
+	e := newEngine(b, "hardened")
 	b.Run("parse", func(b *testing.B) {
 		b.SetBytes(size)
 		b.ReportAllocs()
@@ -123,9 +123,34 @@ func BenchmarkCorpus(b *testing.B) {
 	})
 }
 
-// BenchmarkPod judges one pod by every control about pods, parsed and compiled.
+// BenchmarkPod judges one pod, parsed and compiled: by the controls of the Pod
+// Security Standards, by all of pod security, and by everything.
 func BenchmarkPod(b *testing.B) {
-	e := newEngine(b, catalog.Default)
+	for _, c := range []struct{ name, baseline, topic string }{
+		{"standards", "pss-restricted", ""},
+		{"pod-security", "hardened", "pod-security"},
+		{"everything", "hardened", ""},
+	} {
+		b.Run(c.name, func(b *testing.B) { judgePod(b, c.baseline, c.topic) })
+	}
+}
+
+func judgePod(b *testing.B, name, topic string) {
+	l := baseline.NewLibrary()
+	if err := catalog.Read(l); err != nil {
+		b.Fatal(err)
+	}
+	var skip []string
+	for _, control := range l.Controls() {
+		if topic != "" && l.Control(control).Spec.Topic != topic {
+			skip = append(skip, control)
+		}
+	}
+	bl, err := l.Resolve(name, baseline.Options{Skip: skip})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := engine.New(bl, l.Exceptions(time.Now()))
 	root, err := object.ParseYAML(object.Text{Line: 1, Bytes: []byte(typicalPod)})
 	if err != nil {
 		b.Fatal(err)

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"hash/maphash"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
@@ -16,12 +17,13 @@ type total struct {
 	units        int
 	counts       []verdict.Counts
 	summary      *verdict.Summary
-	fingerprints map[string]int
+	fingerprints map[uint64]int32 // how often each was met, by the hash of it
+	seed         maphash.Seed
 }
 
 func (e *Engine) newTotal() *total {
 	return &total{
-		e: e, counts: make([]verdict.Counts, len(e.rules)), fingerprints: map[string]int{},
+		e: e, counts: make([]verdict.Counts, len(e.rules)), fingerprints: map[uint64]int32{}, seed: maphash.MakeSeed(),
 		summary: &verdict.Summary{
 			BySeverity: map[v1alpha1.Severity]verdict.Counts{},
 			ByCell:     map[string]verdict.Counts{},
@@ -78,8 +80,9 @@ func (t *total) add(u *perUnit, out Output) error {
 func (t *total) distinguish(r *Result) {
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		n := t.fingerprints[f.Fingerprint]
-		t.fingerprints[f.Fingerprint] = n + 1
+		key := maphash.String(t.seed, f.Fingerprint)
+		n := t.fingerprints[key]
+		t.fingerprints[key] = n + 1
 		if n > 0 {
 			f.Fingerprint = fmt.Sprintf("%s-%d", f.Fingerprint, n+1)
 		}
