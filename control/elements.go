@@ -4,7 +4,6 @@ package control
 
 import (
 	"fmt"
-	"strings"
 
 	"sconce.dev/sconce/object"
 )
@@ -250,9 +249,5 @@ func isList(j *judgement, s *steps, n *object.Node) bool {
 }
 
 func notA(n *object.Node, want string) string {
-	article := "a"
-	if strings.ContainsRune("aeiou", rune(n.Kind.String()[0])) {
-		article = "an"
-	}
-	return fmt.Sprintf("%s %s stands where %s is expected", article, n.Kind, want)
+	return fmt.Sprintf("%s stands where %s is expected", n.Kind.A(), want)
 }

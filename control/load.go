@@ -153,9 +153,9 @@ func parameter(p v1alpha1.Parameter, v v1alpha1.Value) (any, error) {
 	default:
 		return nil, fmt.Errorf("unknown type %q; want string, integer, boolean or strings", p.Type)
 	}
-	return nil, fmt.Errorf("%s is not a %s", strings.TrimSpace(string(raw)), map[v1alpha1.ParameterType]string{
-		v1alpha1.StringParameter: "string", v1alpha1.IntegerParameter: "integer",
-		v1alpha1.BooleanParameter: "boolean", v1alpha1.StringsParameter: "list of strings",
+	return nil, fmt.Errorf("%s is not %s", strings.TrimSpace(string(raw)), map[v1alpha1.ParameterType]string{
+		v1alpha1.StringParameter: "a string", v1alpha1.IntegerParameter: "an integer",
+		v1alpha1.BooleanParameter: "a boolean", v1alpha1.StringsParameter: "a list of strings",
 	}[p.Type])
 }
 

@@ -55,7 +55,7 @@ func decodeError(root *Node, w *jsonWriter, err error) *SyntaxError {
 		if _, after, ok := strings.Cut(field, "."); ok {
 			field = after
 		}
-		msg = fmt.Sprintf("%s is a %s, but must be %s", field, n.Kind, jsonType(m[5]))
+		msg = fmt.Sprintf("%s is %s, but must be %s", field, n.Kind.A(), jsonType(m[5]))
 	}
 	return &SyntaxError{int(n.Line), int(n.Col), msg}
 }

@@ -36,6 +36,14 @@ func (k Kind) String() string {
 	return [...]string{"null", "boolean", "integer", "number", "string", "list", "map", "unknown value"}[k]
 }
 
+// A returns the kind with its article: "an integer".
+func (k Kind) A() string {
+	if k == Int || k == Unknown {
+		return "an " + k.String()
+	}
+	return "a " + k.String()
+}
+
 // Node is one value of a document. It must not be changed once its document is
 // parsed: aliases share nodes, and objects are judged in parallel.
 type Node struct {

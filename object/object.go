@@ -134,7 +134,7 @@ type NotObject struct {
 // FromNode returns the objects of a document: one, or the items of a List.
 func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 	if root.Kind != Map {
-		return nil, notObject(root, true, "the document is a %s, not a Kubernetes object", root.Kind)
+		return nil, notObject(root, true, "the document is %s, not a Kubernetes object", root.Kind.A())
 	}
 	apiVersion, kind := root.Get("apiVersion"), root.Get("kind")
 	if apiVersion.Str() == "" || kind.Str() == "" {
@@ -163,7 +163,7 @@ func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
 	var out []*Object
 	for i, item := range items.Items {
 		if item.Kind != Map {
-			return out, notObject(item, false, "item %d of the List is a %s, not an object", i, item.Kind)
+			return out, notObject(item, false, "item %d of the List is %s, not an object", i, item.Kind.A())
 		}
 		if kind != "" && item.Get("kind") == nil && item.Get("apiVersion") == nil {
 			typed := *item

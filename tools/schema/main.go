@@ -44,8 +44,8 @@ func run(from, to string) error {
 // crd is the part of a CustomResourceDefinition that is read.
 type crd struct {
 	Spec struct {
-		Group string
-		Names struct{ Kind string }
+		Group    string
+		Names    struct{ Kind string }
 		Versions []struct {
 			Name   string
 			Schema struct{ OpenAPIV3Schema map[string]any }
