@@ -208,7 +208,8 @@ func (t *table) place(f *findingGroup) {
 	t.text(placeText(p))
 	t.quote(p)
 	if f.Missing {
-		t.block("missing", visible(f.Path))
+		// The message names the element; the rest of the path is what is not there.
+		t.block("missing", visible(strings.TrimPrefix(f.Path, f.Element+".")))
 	}
 	t.note(p.Note)
 }
