@@ -87,6 +87,9 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	for s := range order {
 		select {
 		case u := <-s.done:
+			if err := ctx.Err(); err != nil {
+				return nil, err // a unit may be done as the context ends
+			}
 			if err := total.add(u, out); err != nil {
 				return nil, err
 			}
