@@ -89,6 +89,9 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 		out.Rules = append(out.Rules, rule)
 	}
+	if len(out.Rules) == 0 {
+		return nil, fmt.Errorf("no control is on: baseline %s, with what was chosen and skipped, leaves nothing to hold anything against", name)
+	}
 	slices.SortStableFunc(out.Rules, func(a, b *Rule) int {
 		return cmp.Compare(verdict.Rank(a.Severity), verdict.Rank(b.Severity))
 	})
@@ -112,29 +115,41 @@ func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, er
 	return rule, nil
 }
 
-// choose applies what a baseline extends, then its own selections.
+// choose applies a baseline's ancestors, each once and before those that extend
+// it, then its own selections.
 func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (control.Version, []v1alpha1.PodTemplate) {
 	var version control.Version
 	var templates []v1alpha1.PodTemplate
-	for _, parent := range b.Spec.Extends {
-		v, t := l.choose(l.baselines[parent].doc, choices)
-		templates = append(templates, t...)
-		if !v.IsZero() {
-			version = v
+	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
+		spec := &l.baselines[name].doc.Spec
+		if spec.KubernetesVersion != "" {
+			version, _ = control.ParseVersion(spec.KubernetesVersion) // Check has read it
 		}
-	}
-	if b.Spec.KubernetesVersion != "" {
-		version, _ = control.ParseVersion(b.Spec.KubernetesVersion) // Check has read it
-	}
-	for i := range b.Spec.Controls {
-		s := &b.Spec.Controls[i]
-		for name, e := range l.controls {
-			if s.Name == name || s.Select != nil && selects(s.Select, &e.doc.Spec) {
-				apply(s, name, choices)
+		for i := range spec.Controls {
+			s := &spec.Controls[i]
+			for name, e := range l.controls {
+				if s.Name == name || s.Select != nil && selects(s.Select, &e.doc.Spec) {
+					apply(s, name, choices)
+				}
 			}
 		}
+		templates = append(templates, spec.PodTemplates...)
 	}
-	return version, append(templates, b.Spec.PodTemplates...)
+	return version, templates
+}
+
+// ancestors returns a baseline and all that it extends, each once, the farthest
+// first.
+func (l *Library) ancestors(name string, seen map[string]bool) []string {
+	if seen[name] {
+		return nil
+	}
+	seen[name] = true
+	var out []string
+	for _, parent := range l.baselines[name].doc.Spec.Extends {
+		out = append(out, l.ancestors(parent, seen)...)
+	}
+	return append(out, name)
 }
 
 // apply does what a selection says to one control.

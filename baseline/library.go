@@ -34,6 +34,8 @@ type entry[T any] struct {
 	file string
 	root *object.Node
 	text object.Text
+	// builtIn marks what came with the program, and was tested with it.
+	builtIn bool
 }
 
 // NewLibrary returns an empty library.
@@ -82,7 +84,13 @@ func (es Errors) orNil() error {
 
 // Read adds the documents of one file. Documents that are not of the format are
 // errors: what stands in a folder of configuration is meant to count.
-func (l *Library) Read(file string, data []byte) error {
+func (l *Library) Read(file string, data []byte) error { return l.read(file, data, false) }
+
+// ReadBuiltIn is Read for what comes with the program: its tests have compiled
+// it, so that Check leaves it for when it is needed.
+func (l *Library) ReadBuiltIn(file string, data []byte) error { return l.read(file, data, true) }
+
+func (l *Library) read(file string, data []byte, builtIn bool) error {
 	var errs Errors
 	for text := range object.Split(data) {
 		root, err := object.ParseYAML(text)
@@ -91,7 +99,7 @@ func (l *Library) Read(file string, data []byte) error {
 			continue
 		}
 		if root != nil {
-			errs = append(errs, l.add(file, text, root)...)
+			errs = append(errs, l.add(file, text, root, builtIn)...)
 		}
 	}
 	return errs.orNil()
@@ -105,18 +113,18 @@ func place(file string, text object.Text, err error) *Error {
 	return &Error{file, text.Line, 1, err.Error()}
 }
 
-func (l *Library) add(file string, text object.Text, root *object.Node) Errors {
+func (l *Library) add(file string, text object.Text, root *object.Node, builtIn bool) Errors {
 	if v := root.Get("apiVersion").Str(); v != v1alpha1.APIVersion {
 		spot, _ := root.SpotOf(object.ParsePath("apiVersion"))
 		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("apiVersion is %q; want %s", v, v1alpha1.APIVersion)}}
 	}
 	switch kind := root.Get("kind").Str(); kind {
 	case "Control":
-		return add(l.controls, file, text, root, new(v1alpha1.Control))
+		return add(l.controls, entry[v1alpha1.Control]{new(v1alpha1.Control), file, root, text, builtIn})
 	case "Baseline":
-		return add(l.baselines, file, text, root, new(v1alpha1.Baseline))
+		return add(l.baselines, entry[v1alpha1.Baseline]{new(v1alpha1.Baseline), file, root, text, builtIn})
 	case "Exception":
-		return add(l.exceptions, file, text, root, new(v1alpha1.Exception))
+		return add(l.exceptions, entry[v1alpha1.Exception]{new(v1alpha1.Exception), file, root, text, builtIn})
 	default:
 		spot, _ := root.SpotOf(object.ParsePath("kind"))
 		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("kind is %q; want Control, Baseline or Exception", kind)}}
@@ -124,20 +132,19 @@ func (l *Library) add(file string, text object.Text, root *object.Node) Errors {
 }
 
 // add decodes a document strictly and puts it under its name.
-func add[T any](into map[string]*entry[T], file string, text object.Text, root *object.Node, doc *T) Errors {
-	e := &entry[T]{doc, file, root, text}
+func add[T any](into map[string]*entry[T], e entry[T]) Errors {
 	var errs Errors
-	for _, err := range object.Decode(root, doc) {
-		errs = append(errs, &Error{file, err.Line, err.Col, err.Msg})
+	for _, err := range object.Decode(e.root, e.doc) {
+		errs = append(errs, &Error{e.file, err.Line, err.Col, err.Msg})
 	}
-	name := root.At("metadata", "name").Str()
+	name := e.root.At("metadata", "name").Str()
 	if !validName(name) {
 		return append(errs, e.errorf("metadata.name", "the name %q must be lower case words joined by dashes, as in privileged-container", name))
 	}
 	if first, ok := into[name]; ok {
-		return append(errs, e.errorf("metadata.name", "%s %q is defined twice, first at %s:%d: names are the only identifiers, choose another", root.Get("kind").Str(), name, first.file, first.root.Line))
+		return append(errs, e.errorf("metadata.name", "%s %q is defined twice, first at %s:%d: names are the only identifiers, choose another", e.root.Get("kind").Str(), name, first.file, first.root.Line))
 	}
-	into[name] = e
+	into[name] = &e
 	return errs
 }
 
@@ -221,6 +228,12 @@ func (l *Library) Baseline(name string) *v1alpha1.Baseline {
 	return nil
 }
 
+// BuiltIn says whether a control came with the program.
+func (l *Library) BuiltIn(control string) bool {
+	e := l.controls[control]
+	return e != nil && e.builtIn
+}
+
 // File returns the file that a control was read from.
 func (l *Library) File(control string) string {
 	if e := l.controls[control]; e != nil {
@@ -240,12 +253,11 @@ func names[T any](m map[string]*entry[T]) []string {
 
 // Check checks everything that was read as a whole: values, expressions, the
 // names that documents use of each other, and that every exception still holds
-// on the day. Controls of files for which trusted returns true are known to
-// compile and are left for when they are needed.
-func (l *Library) Check(today time.Time, trusted func(file string) bool) error {
+// on the day (a zero day leaves that out).
+func (l *Library) Check(today time.Time) error {
 	var errs Errors
 	for _, name := range names(l.controls) {
-		if e := l.controls[name]; trusted == nil || !trusted(e.file) {
+		if e := l.controls[name]; !e.builtIn {
 			errs = append(errs, checkControl(e)...)
 		}
 	}
@@ -322,33 +334,40 @@ func (l *Library) checkBaseline(e *entry[v1alpha1.Baseline]) Errors {
 			errs = append(errs, e.errorf(fmt.Sprintf("spec.extends[%d]", i), "unknown baseline %q; there are %s", name, strings.Join(l.Baselines(), ", ")))
 		}
 	}
+	for i, t := range s.PodTemplates {
+		if _, err := object.ParseFields(t.Path); err != nil || t.Path == "" {
+			errs = append(errs, e.errorf(fmt.Sprintf("spec.podTemplates[%d].path", i), "spec.podTemplates[%d].path is %q; want a path of fields, as in spec.template", i, t.Path))
+		}
+	}
 	for i := range s.Controls {
 		errs = append(errs, l.checkSelection(e, fmt.Sprintf("spec.controls[%d]", i), &s.Controls[i])...)
 	}
-	if loop := l.loop(e.doc.Name, nil); loop != nil {
+	if loop := l.loop(e.doc.Name); loop != nil {
 		errs = append(errs, e.errorf("spec.extends", "baselines extend each other in a circle: %s", strings.Join(loop, " -> ")))
 	}
 	return errs
 }
 
 // loop returns the circle in which a baseline extends itself, or nil.
-func (l *Library) loop(name string, seen []string) []string {
-	if i := slices.Index(seen, name); i >= 0 {
-		if i == 0 {
-			return append(seen, name)
+func (l *Library) loop(start string) []string {
+	done := map[string]bool{}
+	var walk func(name string, way []string) []string
+	walk = func(name string, way []string) []string {
+		if len(way) > 0 && name == start {
+			return append(way, name)
 		}
-		return nil // reported for those in it
-	}
-	e := l.baselines[name]
-	if e == nil {
+		if done[name] || l.baselines[name] == nil {
+			return nil
+		}
+		done[name] = true
+		for _, parent := range l.baselines[name].doc.Spec.Extends {
+			if loop := walk(parent, append(slices.Clip(way), name)); loop != nil {
+				return loop
+			}
+		}
 		return nil
 	}
-	for _, parent := range e.doc.Spec.Extends {
-		if loop := l.loop(parent, append(slices.Clip(seen), name)); loop != nil {
-			return loop
-		}
-	}
-	return nil
+	return walk(start, nil)
 }
 
 func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v1alpha1.Selection) Errors {
@@ -363,6 +382,7 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 		enum(&errs, e, field+".action", s.Action, v1alpha1.Audit, v1alpha1.Warn, v1alpha1.Deny)
 	}
 	if s.Select != nil {
+		errs = append(errs, l.checkSelector(e, field+".select", s.Select)...)
 		if len(s.Parameters) > 0 {
 			errs = append(errs, e.errorf(field+".parameters", "%s.parameters belong to one control: use name instead of select", field))
 		}
@@ -380,6 +400,29 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 		}
 	}
 	return errs
+}
+
+// checkSelector checks the words of a selector, and that it chooses something.
+func (l *Library) checkSelector(e *entry[v1alpha1.Baseline], field string, s *v1alpha1.Selector) Errors {
+	var errs Errors
+	for i, v := range s.Severities {
+		enum(&errs, e, fmt.Sprintf("%s.severities[%d]", field, i), v, v1alpha1.Critical, v1alpha1.High, v1alpha1.Medium, v1alpha1.Low)
+	}
+	for i, v := range s.Layers {
+		enum(&errs, e, fmt.Sprintf("%s.layers[%d]", field, i), v, v1alpha1.Application, v1alpha1.Cluster, v1alpha1.Infrastructure)
+	}
+	if s.PodSecurity != "" {
+		enum(&errs, e, field+".podSecurity", s.PodSecurity, v1alpha1.PodSecurityBaseline, v1alpha1.PodSecurityRestricted)
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	for _, c := range l.controls {
+		if selects(s, &c.doc.Spec) {
+			return nil
+		}
+	}
+	return Errors{e.errorf(field, "%s chooses no control; sconce list controls shows topics and severities", field)}
 }
 
 // suggestion names the entry that was probably meant.

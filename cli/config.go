@@ -75,7 +75,7 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 		}
 		mistakes = append(mistakes, found...)
 	}
-	if err := l.Check(today, catalog.Trusted); err != nil {
+	if err := l.Check(today); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	if len(mistakes) > 0 {

@@ -29,6 +29,10 @@ import (
 // `sconce fix --diff` shows the rest.
 const provenFixes = 150
 
+// maxProving is the largest document whose fixes a scan proves, in bytes: each
+// is parsed for each fix.
+const maxProving = 128 << 10
+
 type scanFlags struct {
 	configFlags
 	sourceFlags
@@ -61,7 +65,7 @@ Exit codes: 0 nothing failed; 1 something failed, at or above --fail-on;
 	f.configFlags.register(cmd)
 	f.sourceFlags.register(cmd)
 	f.outputFlags.register(cmd)
-	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, unknowns make it 3")
+	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, what could not be decided makes it 3")
 	return cmd
 }
 
@@ -73,6 +77,9 @@ type threshold struct {
 
 func parseThreshold(words []string) (threshold, error) {
 	t := threshold{rank: -1}
+	if len(words) == 1 && words[0] == "unknown" {
+		words = []string{"low", "unknown"} // unknown asks for more, not for less
+	}
 	for _, w := range words {
 		switch {
 		case w == "none":
@@ -100,7 +107,7 @@ func (t threshold) exit(s *verdict.Summary) error {
 		return exitCode(exitError)
 	case failed > 0:
 		return exitCode(exitFindings)
-	case t.unknown && s.Verdicts.Unknown > 0:
+	case t.unknown && s.Unknown > 0:
 		return exitCode(exitUnknown)
 	}
 	return nil
@@ -204,7 +211,7 @@ func (r *scanRun) result(res *engine.Result) error {
 // to be done.
 func (r *scanRun) release() error {
 	for _, res := range r.held {
-		if r.proving && res.Object != nil {
+		if r.proving && res.Object != nil && len(res.Object.Origin.Text) <= maxProving {
 			fix.Prove(res.Object, res.Findings, judge(r.engine))
 		}
 		if err := r.write(res); err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/controltest"
 )
 
@@ -40,7 +39,7 @@ func runTest(s Streams, paths []string) error {
 	tested, failed := 0, 0
 	for _, name := range l.Controls() {
 		file := l.File(name)
-		if catalog.Trusted(file) {
+		if l.BuiltIn(name) {
 			continue
 		}
 		tested++

@@ -5,6 +5,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -145,7 +146,11 @@ func (e *expression) build() error {
 	}
 	e.ast = ast
 	e.anyBound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
-	e.smallBound = estimate(env, ast, object.SmallSize)
+	e.smallBound = math.MaxUint64
+	if !strings.Contains(e.source, varVariables) && !strings.Contains(e.source, varParams) {
+		// What those hold is not bounded by the size of the object.
+		e.smallBound = estimate(env, ast, object.SmallSize)
+	}
 	e.prepare()
 	return nil
 }

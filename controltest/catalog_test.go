@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/catalog"
+	"sconce.dev/sconce/control"
 )
 
 // library returns the catalogue, checked as a whole.
@@ -19,10 +21,22 @@ func library(tb testing.TB) *baseline.Library {
 	if err := catalog.Read(l); err != nil {
 		tb.Fatal(err)
 	}
-	if err := l.Check(time.Time{}, nil); err != nil {
+	if err := l.Check(time.Time{}); err != nil {
 		tb.Fatal(err)
 	}
 	return l
+}
+
+// compile compiles every expression of a control, for every version.
+func compile(t *testing.T, c *v1alpha1.Control) {
+	t.Helper()
+	compiled, err := control.New(c, control.Options{})
+	if err == nil {
+		err = compiled.Compile()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCatalogue holds every control against its fixture.
@@ -35,6 +49,7 @@ func TestCatalogue(t *testing.T) {
 				t.Errorf("the control %s stands in %s; its file must have its name", name, file)
 			}
 			c := l.Control(name)
+			compile(t, c)
 			if topic := path.Base(path.Dir(file)); topic != c.Spec.Topic {
 				t.Errorf("%s is of topic %s, but stands in the folder %s", name, c.Spec.Topic, topic)
 			}

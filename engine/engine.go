@@ -110,7 +110,7 @@ func (e *Engine) judge(out *Result, i int) RuleOutcome {
 		}
 		return ro
 	}
-	failed, excused := 0, 0
+	failed, excused, unknown := 0, 0, 0
 	for k := range v.Findings {
 		f := e.finding(rule, o, &v.Findings[k])
 		if f.Outcome == verdict.Fail {
@@ -119,9 +119,18 @@ func (e *Engine) judge(out *Result, i int) RuleOutcome {
 				excused++
 			}
 		}
+		if f.Outcome == verdict.Unknown {
+			unknown++
+		}
 		out.Findings = append(out.Findings, f)
 	}
-	ro.Excepted = failed > 0 && failed == excused
+	if failed > 0 && failed == excused {
+		// What is left once the excused are set aside decides.
+		ro.Excepted = unknown == 0
+		if unknown > 0 {
+			ro.Outcome = verdict.Unknown
+		}
+	}
 	return ro
 }
 

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 
@@ -36,7 +37,9 @@ type perUnit struct {
 	failed   map[v1alpha1.Severity]int
 	objects  int
 	other    int
+	cut      bool // findings were left out
 	findings int
+	unknown  int
 }
 
 // Run judges everything that the units yield and returns the summary. It stops
@@ -107,6 +110,12 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) *perUnit {
 	out := &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
+	defer func() {
+		if r := recover(); r != nil {
+			// Not one input may end the scan of the others.
+			out.problems = append(out.problems, verdict.Problem{Stage: verdict.Reading, Message: fmt.Sprintf("a fault in Sconce kept this from being judged; please report it: %v", r)})
+		}
+	}()
 	out.tally = u.Read(ctx, snapshot.Sink{
 		Object: func(o *object.Object) {
 			if first, ok := seen[o.Ref]; ok && o.Name != "" {
@@ -119,6 +128,22 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) *perUnit {
 		Problem: func(p verdict.Problem) { out.problems = append(out.problems, p) },
 	})
 	return out
+}
+
+// maxPerUnit is how many findings of one unit are told one by one. It bounds
+// the memory that a unit made to have many can take.
+const maxPerUnit = 20_000
+
+// tooMany says, once for each unit, that not all of its findings are told.
+func (e *Engine) tooMany(out *perUnit, o *object.Object) {
+	if out.cut {
+		return
+	}
+	out.cut = true
+	out.problems = append(out.problems, verdict.Problem{
+		Stage: verdict.Reading, Position: object.Position{File: o.Origin.Source},
+		Message: fmt.Sprintf("has more than %d findings: the others are counted, and not listed; scan less at a time, or with fewer controls", maxPerUnit),
+	})
 }
 
 // object judges one object and counts its verdicts.
@@ -147,16 +172,23 @@ func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 		}
 	}
 	for i := range r.Findings {
-		if f := &r.Findings[i]; f.Outcome == verdict.Fail && f.Excepted == nil {
+		switch f := &r.Findings[i]; {
+		case f.Outcome == verdict.Unknown:
+			out.unknown++
+		case f.Excepted == nil:
 			out.failed[f.Severity]++
 		}
 	}
 	if len(r.Findings) == 0 {
 		return
 	}
-	if out.findings >= keep {
+	out.findings += len(r.Findings)
+	if out.findings > maxPerUnit {
+		e.tooMany(out, o)
+		return
+	}
+	if out.findings > keep+len(r.Findings) {
 		r.Object = nil
 	}
-	out.findings += len(r.Findings)
 	out.results = append(out.results, r)
 }

@@ -46,6 +46,7 @@ func (t *total) add(u *perUnit, out Output) error {
 	s.Unmatched += u.other
 	s.Problems += len(u.problems)
 	s.Notices += len(u.notices)
+	s.Unknown += u.unknown
 	for i, c := range u.counts {
 		t.counts[i].Add(c)
 	}

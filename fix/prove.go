@@ -122,9 +122,7 @@ func Reread(o *object.Object, text object.Text) *object.Object {
 	if err != nil || root == nil {
 		return nil
 	}
-	origin := *o.Origin
-	origin.Text = text.Bytes
-	objects, err := object.FromNode(root, &origin)
+	objects, err := object.FromNode(root, &object.Origin{Source: o.Origin.Source, Text: text.Bytes, FirstLine: text.Line})
 	if err != nil {
 		return nil
 	}

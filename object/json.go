@@ -54,6 +54,7 @@ type jsonReader struct {
 	data      []byte
 	dec       *json.Decoder
 	pos       int // what line and col were counted up to
+	count     int // values so far
 	line, col int32
 }
 
@@ -104,6 +105,9 @@ func (r *jsonReader) inner() (json.Token, error) {
 // value returns the value that begins with tok.
 func (r *jsonReader) value(tok json.Token, depth int) (*Node, error) {
 	n := &Node{Line: r.line, Col: r.col}
+	if r.count++; r.count > MaxNodes {
+		return nil, &SyntaxError{int(r.line), int(r.col), fmt.Sprintf("more than %d values", MaxNodes)}
+	}
 	if depth > MaxDepth {
 		return nil, &SyntaxError{int(r.line), int(r.col), fmt.Sprintf("nested deeper than %d levels", MaxDepth)}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Object is one Kubernetes object. It is immutable.
@@ -78,6 +79,9 @@ type Origin struct {
 	// Locate, where it is set, maps a place in rendered text to the file that a
 	// person edits.
 	Locate func(root *Node, path Path) Position
+
+	once  sync.Once
+	index *lineIndex
 }
 
 // Position is where a person edits a value.
@@ -104,10 +108,56 @@ func (o *Object) Position(path Path) Position {
 	spot, _ := o.Root.SpotOf(path)
 	p := Position{File: o.Origin.Source, Line: spot.Line, Column: spot.Col}
 	if spot.Line > 0 {
-		p.Quote = LineOf(o.Origin.Text, spot.Line-o.Origin.FirstLine+1)
-		p.QuoteColumn = spot.Col
+		line := o.Origin.lines().line(spot.Line - o.Origin.FirstLine + 1)
+		p.Quote, p.QuoteColumn = Window(line, spot.Col)
 	}
 	return p
+}
+
+// lines returns the index of the origin's lines.
+func (o *Origin) lines() *lineIndex {
+	o.once.Do(func() { o.index = newLineIndex(o.Text) })
+	return o.index
+}
+
+// lineIndex finds lines of a text without looking at those before.
+type lineIndex struct {
+	text   []byte
+	starts []int
+}
+
+func newLineIndex(text []byte) *lineIndex {
+	x := &lineIndex{text: text, starts: []int{0}}
+	for i, c := range text {
+		if c == '\n' {
+			x.starts = append(x.starts, i+1)
+		}
+	}
+	return x
+}
+
+// line returns line n, from 1, or "" if there is none.
+func (x *lineIndex) line(n int) string {
+	if n < 1 || n > len(x.starts) {
+		return ""
+	}
+	return LineOf(x.text[x.starts[n-1]:], 1)
+}
+
+// quoteWidth is how much of a line is quoted, in characters: minified JSON is
+// one line.
+const quoteWidth = 300
+
+// Window returns what of a line is quoted for a column, and where in that the
+// column is.
+func Window(line string, col int) (quote string, column int) {
+	if len(line) <= quoteWidth {
+		return line, col
+	}
+	runes := []rune(line)
+	start := max(0, min(col-1-quoteWidth/4, len(runes)-quoteWidth))
+	end := min(len(runes), start+quoteWidth)
+	return string(runes[start:end]), col - start
 }
 
 // LineOf returns line n of a text, from 1, without its line break.
@@ -141,7 +191,10 @@ func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 		plain := apiVersion.Str() == "" && kind.Str() == "" || root.Get("metadata") == nil && root.Get("spec") == nil
 		return nil, notObject(root, plain, "apiVersion and kind are not both set")
 	}
-	if items := root.Get("items"); items != nil && items.Kind == List && strings.HasSuffix(kind.Text, "List") {
+	if items := root.Get("items"); items != nil && strings.HasSuffix(kind.Text, "List") {
+		if items.Kind != List {
+			return nil, notObject(items, false, "the items of the %s are %s, not a list", kind.Text, items.Kind.A())
+		}
 		return fromList(root, items, origin)
 	}
 	o := &Object{Root: root, Origin: origin, Ref: Ref{APIVersion: apiVersion.Text, Kind: kind.Text}}
@@ -156,37 +209,44 @@ func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 	return []*Object{o}, nil
 }
 
-// fromList returns a List's items. The items of a typed list (PodList) may
-// leave out what the list's own kind says.
+// fromList returns a List's items, and what is wrong with those that are no
+// objects. The items of a typed list (PodList) may leave out what the list's own
+// kind says.
 func fromList(root, items *Node, origin *Origin) ([]*Object, error) {
 	kind := strings.TrimSuffix(root.Get("kind").Str(), "List")
 	var out []*Object
+	var errs []error
 	for i, item := range items.Items {
-		if item.Kind != Map {
-			return out, notObject(item, false, "item %d of the List is %s, not an object", i, item.Kind.A())
-		}
-		if kind != "" && item.Get("kind") == nil && item.Get("apiVersion") == nil {
-			typed := *item
-			typed.Fields = append([]Field{
-				{Key: "apiVersion", Value: root.Get("apiVersion")},
-				{Key: "kind", Value: NewString(kind)},
-			}, item.Fields...)
-			item = &typed
-		}
-		objects, err := FromNode(item, origin)
+		objects, err := fromItem(root, item, kind, origin)
 		for _, o := range objects {
 			o.Within = Path{{Field: "items"}, {Item: true, Index: i}}.Append(o.Within...)
 		}
-		if err != nil {
-			var no *NotObject
-			if errors.As(err, &no) {
-				no.Plain = false
-			}
-			return out, err
-		}
 		out = append(out, objects...)
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+func fromItem(root, item *Node, kind string, origin *Origin) ([]*Object, error) {
+	if item.Kind != Map {
+		return nil, notObject(item, false, "an item of the List is %s, not an object", item.Kind.A())
+	}
+	if kind != "" && item.Get("kind") == nil && item.Get("apiVersion") == nil {
+		typed := *item
+		typed.Fields = append([]Field{
+			{Key: "apiVersion", Value: root.Get("apiVersion")},
+			{Key: "kind", Value: NewString(kind)},
+		}, item.Fields...)
+		item = &typed
+	}
+	objects, err := FromNode(item, origin)
+	var no *NotObject
+	if errors.As(err, &no) {
+		no.Plain = false
+	}
+	return objects, err
 }
 
 func notObject(n *Node, plain bool, format string, args ...any) error {

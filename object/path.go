@@ -101,9 +101,16 @@ func ParseFields(s string) ([]string, error) {
 // they are the merge keys of Kubernetes' own lists.
 var nameKeys = [...]string{"name", "mountPath", "devicePath", "containerPort", "port", "key", "ip", "topologyKey"}
 
+// maxKeyed is the longest list whose items are addressed by their keys: finding
+// out that a key is unique takes a look at all the others.
+const maxKeyed = 512
+
 // ItemStep returns the step into item i of a list, with the key that names it
 // if it has one that no other item of the list has.
 func ItemStep(list *Node, i int) Step {
+	if len(list.Items) > maxKeyed {
+		return Step{Item: true, Index: i}
+	}
 	step := Step{Item: true, Index: i, Key: list.Items[i].itemKey()}
 	if step.Key == "" {
 		return step

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math"
 	"strconv"
@@ -127,12 +128,9 @@ func ParseYAML(text Text) (*Node, error) {
 	if err := checkUTF8(text); err != nil {
 		return nil, err
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text.Bytes, &root); err != nil {
-		return nil, syntaxError(err, text.Line)
-	}
-	if root.Kind == 0 || len(root.Content) == 0 {
-		return nil, nil
+	root, err := load(text)
+	if err != nil || root == nil || len(root.Content) == 0 {
+		return nil, err
 	}
 	r := reader{line: int32(text.Line) - 1}
 	n, _, err := r.node(root.Content[0], 0)
@@ -140,6 +138,29 @@ func ParseYAML(text Text) (*Node, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// load parses the text, which must hold one document: a line break that only
+// YAML knows (U+0085) can hide another from Split.
+func load(text Text) (*yaml.Node, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader(text.Bytes))
+	if err != nil {
+		return nil, syntaxError(err, text.Line)
+	}
+	var root, more yaml.Node
+	if err := loader.Load(&root); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, syntaxError(err, text.Line)
+	}
+	switch err := loader.Load(&more); {
+	case errors.Is(err, io.EOF):
+		return &root, nil
+	case err != nil:
+		return nil, syntaxError(err, text.Line)
+	}
+	return nil, &SyntaxError{more.Line + text.Line - 1, more.Column, "another document begins here, after a line break that is neither LF nor CRLF: use those"}
 }
 
 // checkUTF8 finds bytes that no YAML or JSON text can hold.
@@ -282,31 +303,27 @@ func (r *reader) alias(y *yaml.Node, depth int) (*Node, int, error) {
 	return r.node(y.Alias, depth)
 }
 
-// mapping converts a mapping: keys as strings, no key twice, merge keys merged
-// (explicit keys win, then the first of several merged mappings).
+// mapping converts a mapping as kubectl does: keys are strings, no key stands
+// twice, and a merge key puts its fields where it stands: over those before it,
+// under those after it. Of several merged mappings the first wins.
 func (r *reader) mapping(n *Node, y *yaml.Node, depth int) (int, error) {
-	size := 1
+	size, merged := 1, false
 	if cap(r.field) < len(y.Content)/2 {
 		r.field = make([]Field, 0, max(64, len(y.Content)/2))
 	}
 	n.Fields, r.field = r.field[:0:len(y.Content)/2], r.field[len(y.Content)/2 : cap(r.field)][:0]
-	var merges []*Node
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k, v := y.Content[i], y.Content[i+1]
 		value, s, err := r.node(v, depth+1)
 		if err != nil {
 			return 0, err
 		}
-		size += s
+		if size += s; size > MaxNodes {
+			return 0, r.errorf(y, "aliases expand to more than %d values", MaxNodes)
+		}
 		if k.Kind == yaml.ScalarNode && k.Value == "<<" && k.Style&quoted == 0 {
-			switch value.Kind {
-			case Map:
-				merges = append(merges, value)
-			case List:
-				merges = append(merges, value.Items...)
-			default:
-				return 0, r.errorf(v, "merge key << wants a mapping, not a %s", value.Kind)
-			}
+			merged = true
+			n.Fields = append(n.Fields, Field{mergeKey, int32(k.Line) + r.line, int32(k.Column), value})
 			continue
 		}
 		key, err := r.key(k)
@@ -319,31 +336,62 @@ func (r *reader) mapping(n *Node, y *yaml.Node, depth int) (int, error) {
 		d := n.Fields[second]
 		return 0, &SyntaxError{int(d.KeyLine), int(d.KeyCol), fmt.Sprintf("key %q stands twice in this mapping, first at line %d: keep one", d.Key, n.Fields[first].KeyLine)}
 	}
-	for _, m := range merges {
-		if m.Kind != Map {
-			return 0, r.errorf(y, "merge key << wants mappings, not a %s", m.Kind)
-		}
-		n.Fields = slicesClip(n.Fields)
-		have := make(map[string]bool, len(n.Fields))
-		for i := range n.Fields {
-			have[n.Fields[i].Key] = true
-		}
-		for _, f := range m.Fields {
-			if !have[f.Key] {
-				n.Fields = append(n.Fields, f)
-			}
-		}
+	if merged {
+		return size, merge(n)
 	}
 	return size, nil
 }
 
-func slicesClip(f []Field) []Field { return f[:len(f):len(f)] }
+// mergeKey stands for << until merge takes it away. No key of a document can be
+// the same: YAML has no such character.
+const mergeKey = "\x00<<"
+
+// merge puts the fields of merge keys where those stand.
+func merge(n *Node) error {
+	var out []Field
+	at := map[string]int{}
+	put := func(f Field) {
+		if i, ok := at[f.Key]; ok {
+			out[i] = f
+			return
+		}
+		at[f.Key] = len(out)
+		out = append(out, f)
+	}
+	budget := MaxNodes
+	for _, f := range n.Fields {
+		if f.Key != mergeKey {
+			put(f)
+			continue
+		}
+		sources := []*Node{f.Value}
+		if f.Value.Kind == List {
+			sources = f.Value.Items
+		}
+		for i := len(sources) - 1; i >= 0; i-- { // the first is put last, and wins
+			if sources[i].Kind != Map {
+				return &SyntaxError{int(f.KeyLine), int(f.KeyCol), "merge key << wants a mapping, not " + sources[i].Kind.A()}
+			}
+			if budget -= len(sources[i].Fields); budget < 0 {
+				return &SyntaxError{int(f.KeyLine), int(f.KeyCol), fmt.Sprintf("more than %d fields are merged", MaxNodes)}
+			}
+			for _, m := range sources[i].Fields {
+				put(m)
+			}
+		}
+	}
+	n.Fields = out
+	return nil
+}
 
 // duplicate returns the places of two fields of one key, or -1, -1.
 func duplicate(fields []Field) (int, int) {
 	if len(fields) > 16 {
 		seen := make(map[string]int, len(fields))
 		for i := range fields {
+			if fields[i].Key == mergeKey {
+				continue
+			}
 			if j, ok := seen[fields[i].Key]; ok {
 				return j, i
 			}
@@ -353,7 +401,7 @@ func duplicate(fields []Field) (int, int) {
 	}
 	for i := 1; i < len(fields); i++ {
 		for j := range i {
-			if fields[i].Key == fields[j].Key {
+			if fields[i].Key == fields[j].Key && fields[i].Key != mergeKey {
 				return j, i
 			}
 		}

@@ -24,8 +24,10 @@ import (
 // documents. Broken documents are problems; the others are still yielded. It
 // returns how many documents were no Kubernetes objects.
 func documents(name string, data []byte, sink snapshot.Sink) int {
-	if object.IsJSON(data) && jsonDocuments(name, data, sink) {
-		return 0
+	if object.IsJSON(data) {
+		if other, ok := jsonDocuments(name, data, sink); ok {
+			return other
+		}
 	}
 	other := 0
 	for text := range object.Split(data) {
@@ -45,16 +47,16 @@ func documents(name string, data []byte, sink snapshot.Sink) int {
 
 // jsonDocuments yields the objects of a text as JSON. It returns false, having
 // yielded nothing, where the text is no JSON but may be YAML.
-func jsonDocuments(name string, data []byte, sink snapshot.Sink) bool {
+func jsonDocuments(name string, data []byte, sink snapshot.Sink) (other int, ok bool) {
 	roots, err := object.ParseJSON(data)
 	if err != nil {
-		return false
+		return 0, false
 	}
 	origin := &object.Origin{Source: name, Text: data, FirstLine: 1}
 	for _, root := range roots {
-		objects(root, origin, sink)
+		other += objects(root, origin, sink)
 	}
-	return true
+	return other, true
 }
 
 // objects yields what a document holds and returns 1 if that is no object.
@@ -63,20 +65,36 @@ func objects(root *object.Node, origin *object.Origin, sink snapshot.Sink) int {
 	for _, o := range list {
 		sink.Object(o)
 	}
-	var no *object.NotObject
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &no) && no.Plain:
-		return 1
-	case errors.As(err, &no):
-		sink.Problem(verdict.Problem{
-			Stage:    verdict.Parsing,
-			Position: object.Position{File: origin.Source, Line: no.Line, Column: no.Col, Quote: object.LineOf(origin.Text, no.Line-origin.FirstLine+1), QuoteColumn: no.Col},
-			Message:  no.Msg,
-		})
+	other := 0
+	for _, err := range flatten(err) {
+		var no *object.NotObject
+		switch {
+		case !errors.As(err, &no):
+			sink.Problem(problemf(verdict.Parsing, origin.Source, "%s", err))
+		case no.Plain:
+			other++
+		default:
+			p := object.Position{File: origin.Source, Line: no.Line, Column: no.Col}
+			p.Quote, p.QuoteColumn = object.Window(object.LineOf(origin.Text, no.Line-origin.FirstLine+1), no.Col)
+			if sensitive(p.Quote) {
+				p.Quote, p.QuoteColumn = "", 0
+			}
+			sink.Problem(verdict.Problem{Stage: verdict.Parsing, Position: p, Message: no.Msg})
+		}
 	}
-	return 0
+	return other
+}
+
+// flatten returns the errors that were joined into one.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // parseProblem says where a document is broken, and what may be meant.

@@ -234,6 +234,9 @@ type Summary struct {
 	// Findings counts the findings that failed, by severity; a control may
 	// have several in one object.
 	Findings map[v1alpha1.Severity]int `json:"findings"`
+	// Unknown counts the findings that could not be decided; an object and
+	// control that also failed has the verdict fail.
+	Unknown int `json:"unknown"`
 	// Objects were judged by at least one control; Unmatched by none.
 	Objects   int `json:"objects"`
 	Unmatched int `json:"unmatched"`
