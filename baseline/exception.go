@@ -132,15 +132,16 @@ func (e *exception) matches(ref object.Ref) bool {
 	return matchesAny(m.Namespaces, ref.Namespace) && matchesAny(m.Kinds, ref.Kind) && matchesAny(m.Names, ref.Name)
 }
 
-// matchesElement looks for a name on the way to the element.
+// matchesElement holds the patterns against the name of the container, volume
+// or other element that stands first on the way to what is judged.
 func (e *exception) matchesElement(element object.Path) bool {
 	patterns := e.doc.Spec.Match.Elements
 	if len(patterns) == 0 {
 		return true
 	}
 	for _, s := range element {
-		if s.Key != "" && matchesAny(patterns, s.Key) {
-			return true
+		if s.Item {
+			return s.Key != "" && matchesAny(patterns, s.Key)
 		}
 	}
 	return false
@@ -161,9 +162,14 @@ func matchesAny(patterns []string, value string) bool {
 
 // Notices says which exceptions have expired, were not used, or are wider than
 // they must be, and how they could be narrowed.
-func (x *Exceptions) Notices() []verdict.Notice {
+//
+// Those whose controls were not all run are left out: nothing is known of them.
+func (x *Exceptions) Notices(ran func(control string) bool) []verdict.Notice {
 	var out []verdict.Notice
 	for _, e := range x.all {
+		if !e.expired && slices.ContainsFunc(e.doc.Spec.Controls, func(c string) bool { return !ran(c) }) {
+			continue
+		}
 		if n := e.notice(); n != nil {
 			n.Subject, n.Position = e.doc.Name, e.position
 			out = append(out, *n)

@@ -5,7 +5,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/source"
 )
 
 // defaultConfig is the folder of a project's own controls, baselines and
@@ -87,17 +87,15 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 // readConfig adds the YAML files at a path, fixtures left out, and returns the
 // mistakes in them.
 func readConfig(l *baseline.Library, path string) (mistakes []error, err error) {
-	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err = walkConfig(path, map[string]bool{}, func(name string) error {
 		ext := filepath.Ext(name)
-		if d.IsDir() || name != path && (ext != ".yaml" && ext != ".yml" || strings.HasSuffix(name, ".fixture"+ext)) {
+		lower := strings.ToLower(ext)
+		if name != path && (lower != ".yaml" && lower != ".yml" && lower != ".json" || strings.HasSuffix(name, ".fixture"+ext)) {
 			return nil
 		}
-		data, err := os.ReadFile(name)
+		data, err := source.ReadFile(name)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if err := l.Read(name, data); err != nil {
 			mistakes = append(mistakes, err)
@@ -105,6 +103,32 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 		return nil
 	})
 	return mistakes, err
+}
+
+// walkConfig calls a function for each file at or below a path, links followed.
+func walkConfig(path string, seen map[string]bool, each func(string) error) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return each(path)
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil || seen[resolved] {
+		return err
+	}
+	seen[resolved] = true
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := walkConfig(filepath.Join(path, e.Name()), seen, each); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load returns the baseline that the flags choose and an engine for it.

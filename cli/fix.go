@@ -92,7 +92,7 @@ func judge(eng *engine.Engine) fix.Judge {
 
 // file fixes one file.
 func (r *fixRun) file(name, path string) error {
-	before, err := os.ReadFile(path)
+	before, err := source.ReadFile(path)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ package control
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -353,6 +354,8 @@ func (j *judgement) add(f Finding) {
 	j.out.Findings = append(j.out.Findings, f)
 }
 
+var quotedText = regexp.MustCompile(`"[^"]*"`)
+
 // reason says why a value is not a verdict.
 func reason(v ref.Val) string {
 	switch v := v.(type) {
@@ -367,7 +370,8 @@ func reason(v ref.Val) string {
 		slices.Sort(names)
 		return "not known: " + strings.Join(slices.Compact(names), "; ")
 	case *types.Err:
-		return "cannot be decided: " + v.Error()
+		// Libraries quote the value that they could not read; it may be secret.
+		return "cannot be decided: " + quotedText.ReplaceAllString(v.Error(), `"…"`)
 	}
 	return fmt.Sprintf("cannot be decided: the expression gave a %s, not true or false", v.Type().TypeName())
 }

@@ -149,9 +149,7 @@ func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Findi
 	if len(f.Edits) > 0 {
 		out.Fix = &verdict.Fix{Edits: f.Edits, Note: rule.Spec.Fix.Note}
 	}
-	if rule.Spec.Sensitive || o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
-		out.Position.Quote = mask(out.Position.Quote)
-	}
+	hide(&out, o, rule.Spec.Sensitive)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
 		out.Excepted = e.exceptions.Excuse(rule.Name, o.Ref, f.Element)
 	}

@@ -2,10 +2,51 @@
 
 package engine
 
-import "strings"
+import (
+	"strings"
 
-// Masked stands where a secret would be shown.
-const Masked = "****"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+// hide keeps secrets out of what is told of an object: values of a Secret
+// altogether, lines of a sensitive control but for their keys, and what looks
+// like a credential in any other line.
+func hide(f *verdict.Finding, o *object.Object, sensitive bool) {
+	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
+		hideSecret(f, o)
+		sensitive = true
+	}
+	if sensitive {
+		f.Position.Quote = mask(f.Position.Quote)
+	} else {
+		f.Position.Quote = verdict.Redact(f.Position.Quote)
+	}
+	f.Message = verdict.Redact(f.Message)
+	for i := range f.Evidence {
+		f.Evidence[i].Value = verdict.Redact(f.Evidence[i].Value)
+	}
+}
+
+// hideSecret hides the values of a Secret wherever they are told.
+func hideSecret(f *verdict.Finding, o *object.Object) {
+	for i := range f.Evidence {
+		if v := &f.Evidence[i].Value; *v != "absent" {
+			*v = verdict.Masked
+		}
+	}
+	for _, field := range [...]string{"data", "stringData"} {
+		values := o.Root.Get(field)
+		if values == nil {
+			continue
+		}
+		for _, v := range values.Fields {
+			if s := v.Value.Str(); len(s) > 3 {
+				f.Message = strings.ReplaceAll(f.Message, s, verdict.Masked)
+			}
+		}
+	}
+}
 
 // mask hides what a line of a manifest says, and leaves where it says it: the
 // indentation, the dash and the key.
@@ -18,11 +59,11 @@ func mask(line string) string {
 	key, _, ok := strings.Cut(rest, ": ")
 	switch {
 	case ok && plainKey(key):
-		return lead + key + ": " + Masked
+		return lead + key + ": " + verdict.Masked
 	case strings.HasSuffix(rest, ":") && plainKey(rest[:len(rest)-1]):
 		return line
 	}
-	return lead + Masked
+	return lead + verdict.Masked
 }
 
 // plainKey says whether the text before a colon is a key, and no part of a

@@ -5,8 +5,10 @@ package engine
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -103,13 +105,18 @@ func (t *total) finish(out Output) (*verdict.Summary, error) {
 		addTo(s.BySeverity, rule.Severity, c)
 		addTo(s.ByCell, string(rule.Spec.Layer)+"/"+string(rule.Spec.Phase), c)
 	}
-	for _, n := range t.e.exceptions.Notices() {
+	for _, n := range t.e.exceptions.Notices(t.ran) {
 		s.Notices++
 		if err := out.Notice(n); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// ran says whether a control was on.
+func (t *total) ran(control string) bool {
+	return slices.ContainsFunc(t.e.rules, func(r *baseline.Rule) bool { return r.Name == control })
 }
 
 func addTo[K comparable](m map[K]verdict.Counts, key K, c verdict.Counts) {

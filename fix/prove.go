@@ -35,6 +35,9 @@ func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
 		}
 		f.Fix.Proven = true
 		f.Fix.Diff = Lines(o.Text().Bytes, text.Bytes)
+		for i, line := range f.Fix.Diff {
+			f.Fix.Diff[i] = verdict.Redact(line)
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func (c *chart) renderProblem(err error) verdict.Problem {
 			p.Position = object.Position{File: c.opts.shown(he.File), Line: he.Line, Column: he.Col}
 		}
 	}
-	p.Message = fmt.Sprintf("rendering the chart %s: %s", c.name, p.Message)
+	p.Message = verdict.Redact(fmt.Sprintf("rendering the chart %s: %s", c.name, c.opts.relative(p.Message)))
 	return p
 }
 
@@ -60,7 +60,7 @@ func (c *chart) document(doc *helm.Doc, files *sources, sink snapshot.Sink) {
 		root, err := object.ParseYAML(text)
 		if err != nil {
 			p := parseProblem(c.name, text, err)
-			note := p.Position.Quote
+			note := verdict.Redact(p.Position.Quote)
 			p.Position = locate(p.Position.Line, 0)
 			p.Message = "what the template renders to is no YAML: " + p.Message
 			if note != "" {
@@ -119,10 +119,11 @@ func (s *sources) template(doc *helm.Doc, line, col int) object.Position {
 	if from.Values != "" {
 		p.Note = "set from " + from.Values
 	}
-	p.Quote = object.LineOf(s.text(from.File), from.Line)
-	if sameUpTo(p.Quote, object.LineOf(doc.Text, line), col) {
-		p.Column, p.QuoteColumn = col, col
+	quote := object.LineOf(s.text(from.File), from.Line)
+	if sameUpTo(quote, object.LineOf(doc.Text, line), col) {
+		p.Column = col
 	}
+	p.Quote, p.QuoteColumn = object.Window(quote, p.Column)
 	return p
 }
 
@@ -131,6 +132,15 @@ func (s *sources) template(doc *helm.Doc, line, col int) object.Position {
 func sameUpTo(a, b string, col int) bool {
 	x, y := []rune(a), []rune(b)
 	return col > 0 && col <= len(x) && col <= len(y) && slices.Equal(x[:col], y[:col])
+}
+
+// relative takes the folder that stands for the working directory out of a
+// message, where what is read stands elsewhere.
+func (o *Options) relative(message string) string {
+	if o.Base == "" {
+		return message
+	}
+	return strings.ReplaceAll(message, o.Base+string(filepath.Separator), "")
 }
 
 // shown returns a file's path as it is shown: relative to the folder that was

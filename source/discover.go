@@ -69,6 +69,7 @@ type discovery struct {
 	seenDirs  map[string]bool // by real path: a loop of links ends
 	seenFiles map[string]bool
 	found     []found
+	again     bool // something was met that was found before
 }
 
 // what a found thing is.
@@ -112,7 +113,7 @@ func (d *discovery) target(t string) {
 	case info.IsDir():
 		before := len(d.found)
 		d.dir(filepath.Clean(t), path, true)
-		if len(d.found) == before {
+		if len(d.found) == before && !d.again {
 			d.fail(t, "the folder holds no manifests (files ending in .yaml, .yml or .json), charts or overlays")
 		}
 	default:
@@ -168,6 +169,7 @@ func (d *discovery) named(name, path string) {
 // file adds a file, once.
 func (d *discovery) file(name, path, real string) {
 	if d.seenFiles[real] {
+		d.again = true
 		return
 	}
 	d.seenFiles[real] = true
@@ -176,12 +178,34 @@ func (d *discovery) file(name, path, real string) {
 
 // chartAbove returns the folder of the chart whose templates hold the file.
 func chartAbove(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		if chart := chartAboveAbsolute(abs); chart != "" {
+			return relativeToHere(chart)
+		}
+	}
+	return ""
+}
+
+// relativeToHere returns a path as a person in the working directory would give
+// it.
+func relativeToHere(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil {
+		return rel
+	}
+	return path
+}
+
+func chartAboveAbsolute(path string) string {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		parent := filepath.Dir(dir)
 		if filepath.Base(dir) == "templates" && isFile(filepath.Join(parent, "Chart.yaml")) {
 			return parent
 		}
-		if parent == dir || dir == "." {
+		if parent == dir {
 			return ""
 		}
 	}
@@ -195,6 +219,7 @@ func (d *discovery) dir(name, path string, named bool) {
 		return
 	}
 	if d.seenDirs[real] {
+		d.again = true
 		return
 	}
 	d.seenDirs[real] = true
@@ -223,6 +248,10 @@ func (d *discovery) dir(name, path string, named bool) {
 	}
 }
 
+// configDir holds a project's own controls and their fixtures, which are there
+// to fail.
+const configDir = ".sconce"
+
 // entry adds one entry of a folder.
 func (d *discovery) entry(dir *found, e os.DirEntry) {
 	name, path, real := filepath.Join(dir.name, e.Name()), filepath.Join(dir.path, e.Name()), filepath.Join(dir.real, e.Name())
@@ -233,7 +262,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 			real, err = resolve(path)
 		}
 		if err != nil {
-			if isManifest(e.Name()) {
+			if target, _ := os.Readlink(path); isManifest(e.Name()) || filepath.Base(target) == outside {
 				d.fail(name, "%s", "the link leads nowhere: "+reason(err))
 			}
 			return
@@ -241,7 +270,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 		isDir = info.IsDir()
 	}
 	switch {
-	case isDir && e.Name() != ".git":
+	case isDir && e.Name() != ".git" && e.Name() != configDir:
 		d.dir(name, path, false)
 	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
 		d.file(name, path, real)

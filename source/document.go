@@ -13,6 +13,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"sconce.dev/sconce/object"
@@ -107,15 +108,26 @@ func parseProblem(name string, text object.Text, err error) verdict.Problem {
 			p.Position.Line, p.Position.Column = se.Line, se.Col
 		}
 	}
-	line := object.LineOf(text.Bytes, p.Position.Line-text.Line+1)
 	if strings.Contains(string(text.Bytes), "{{") {
 		p.Message += "; the file holds {{, as templates do: scan the chart that it belongs to"
 	}
-	if len(line) <= 200 && !sensitive(line) {
-		p.Position.Quote, p.Position.QuoteColumn = line, p.Position.Column
+	if secretKind.Match(text.Bytes) {
+		// Whatever is broken may be a secret, and the message may quote it.
+		p.Message = quoted.ReplaceAllString(p.Message, "…")
+		return p
 	}
+	line := object.LineOf(text.Bytes, p.Position.Line-text.Line+1)
+	if !sensitive(line) {
+		p.Position.Quote, p.Position.QuoteColumn = object.Window(verdict.Redact(line), p.Position.Column)
+	}
+	p.Message = verdict.Redact(p.Message)
 	return p
 }
+
+var (
+	secretKind = regexp.MustCompile(`(?m)^\s*["']?kind["']?\s*:\s*["']?Secret`)
+	quoted     = regexp.MustCompile("'[^']*'|\"[^\"]*\"|`[^`]*`")
+)
 
 // sensitive says whether a line of a text that could not be parsed may hold
 // something secret.

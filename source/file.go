@@ -26,7 +26,7 @@ type file struct {
 
 // Read implements snapshot.Unit.
 func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
-	data, err := readFile(f.path)
+	data, err := ReadFile(f.path)
 	if err != nil {
 		sink.Problem(problemf(verdict.Reading, f.name, "%s", reason(err)))
 		return snapshot.Tally{Files: 1}
@@ -34,7 +34,9 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 	return snapshot.Tally{Files: 1, Other: documents(f.name, data, sink)}
 }
 
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a file that a person named: a regular one, and not without
+// bound.
+func ReadFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

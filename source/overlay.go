@@ -19,7 +19,7 @@ import (
 type ownership struct {
 	tops  map[string]bool // overlays that are rendered, by real path
 	names map[string]bool // everything that an overlay names, by real path
-	count map[string]int  // files that a top overlay names
+	count map[string]int  // files that a top overlay names, each counted once
 }
 
 // overlays works out which overlays are rendered and what belongs to them.
@@ -38,10 +38,10 @@ func (d *discovery) overlays() *ownership {
 		// What a component names belongs to an overlay, even one that is not
 		// among what is scanned.
 		for _, name := range kustomize.Owned(root.Dir) {
-			o.names[name] = true
-			if root.Top() {
+			if root.Top() && !o.names[name] && isManifest(name) {
 				o.count[root.Dir]++
 			}
+			o.names[name] = true
 		}
 		o.tops[root.Dir] = root.Top()
 	}
@@ -83,7 +83,7 @@ func (v *overlay) renderProblem(err error) verdict.Problem {
 			p.Position = object.Position{File: v.shown(ke.File), Line: ke.Line, Column: ke.Col}
 		}
 	}
-	p.Message = fmt.Sprintf("building the overlay %s: %s", v.name, p.Message)
+	p.Message = verdict.Redact(fmt.Sprintf("building the overlay %s: %s", v.name, v.opts.relative(p.Message)))
 	return p
 }
 

@@ -409,8 +409,8 @@ type ExceptionMatch struct {
 	Kinds []string `json:"kinds,omitempty"`
 	// +optional
 	Names []string `json:"names,omitempty"`
-	// Elements are the names of the containers, volumes or other elements that
-	// the control goes through.
+	// Elements are the names of the containers, volumes or other items of the
+	// first list on the way to what the control judges.
 	// +optional
 	Elements []string `json:"elements,omitempty"`
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"strings"
+	"testing"
+
+	"sconce.dev/sconce/object"
+)
+
+// TestRedact holds that secrets in a line are hidden, and little else.
+func TestRedact(t *testing.T) {
+	const secret = "hunter2Hunter2"
+	for _, line := range []string{
+		`  - {name: c, env: [{name: API_TOKEN, value: ` + secret + `}], image: c}`,
+		`{"env":[{"name":"DB_PASSWORD","value":"` + secret + `"}]}`,
+		`  args: ["--password=` + secret + `", "--verbose"]`,
+		`  command: [mysql, --password, ` + secret + `]`,
+		`  args: [--db-password ` + secret + `]`,
+		`  dbPassword: ` + secret,
+		`  password: "` + secret + `"`,
+		`  API_KEY=` + secret + ` ./run`,
+		`  url: postgres://admin:` + secret + `@db/shop`,
+		`  image: user:` + secret + `@registry.example.com/app`,
+		`  clientSecret: '` + secret + `'`,
+	} {
+		if got := Redact(line); strings.Contains(got, secret) {
+			t.Errorf("%q stays %q", line, got)
+		}
+	}
+	for _, line := range []string{
+		`    automountServiceAccountToken: false`,
+		`    - name: DB_PASSWORD_FILE`,
+		`      secretKeyRef: {name: db, key: password}`,
+		`    image: registry.example.com/app:1.2@sha256:0123456789abcdef`,
+		`    image: localhost:5000/app`,
+		`    privileged: true`,
+		`    tokenExpirationSeconds: 3600`,
+		`    secretName: db-password`,
+		`    readOnlyRootFilesystem: true # the key point`,
+	} {
+		if got := Redact(line); got != line {
+			t.Errorf("%q becomes %q", line, got)
+		}
+	}
+}
+
+func FuzzRedact(f *testing.F) {
+	f.Add(`a: [{name: X_TOKEN, value: y}], p://u:v@w`)
+	f.Fuzz(func(t *testing.T, line string) {
+		if once := Redact(line); Redact(once) == "" && line != "" {
+			t.Errorf("%q is lost", line)
+		}
+	})
+}
+
+// TestFingerprint holds what a finding's identity is made of.
+func TestFingerprint(t *testing.T) {
+	path := object.ParsePath("spec.containers[app].image")
+	ref := object.Ref{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"}
+	base := Fingerprint("c", ref, nil, path)
+	same := ref
+	same.APIVersion = "apps/v1beta1"
+	if Fingerprint("c", same, nil, path) != base {
+		t.Error("a newer version of the API is another finding")
+	}
+	other := ref
+	other.Name = "api"
+	for i, fp := range []string{
+		Fingerprint("d", ref, nil, path), Fingerprint("c", other, nil, path),
+		Fingerprint("c", ref, object.ParsePath("spec.containers[app]"), path), Fingerprint("c", ref, nil, path[:2]),
+	} {
+		if fp == base {
+			t.Errorf("case %d is the same finding", i)
+		}
+	}
+}
