@@ -3,9 +3,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +32,8 @@ func newFix(s Streams) *cobra.Command {
 		Short: "Edit manifests so that findings are gone",
 		Long: `Fix makes the smallest edit that clears each finding and leaves every other byte
 as it is. Each edit is proven before it is kept: the file is judged again, the
-finding is gone and nothing new has come.
+finding is gone and nothing new has come. The diff shows the lines around an edit
+as they are, with whatever secrets stand there.
 
 Files that are rendered (charts, overlays) are not edited. Exit codes: 0 all that
 has a fix is fixed (with --diff: nothing is left to fix); 1 something is left;
@@ -38,7 +42,12 @@ has a fix is fixed (with --diff: nothing is left to fix); 1 something is left;
   sconce fix deploy/
   sconce fix --control privileged-container app.yaml
   sconce fix --diff . | git apply    # the same, through Git`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("nothing to fix: name files or folders, as in `sconce fix --diff .`")
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error { return runFix(s, f, args) },
 	}
 	f.configFlags.register(cmd)
@@ -59,6 +68,9 @@ func runFix(s Streams, f *fixFlags, targets []string) error {
 	_, eng, err := f.load(time.Now())
 	if err != nil {
 		return err
+	}
+	if slices.Contains(targets, "-") {
+		return errors.New("fix: standard input cannot be edited; name files or folders")
 	}
 	r := &fixRun{s: s, engine: eng, diff: f.diff}
 	plan := source.Discover(targets, source.Options{})
@@ -96,7 +108,13 @@ func (r *fixRun) file(name, path string) error {
 	if err != nil {
 		return err
 	}
-	after, outcomes := fix.File(name, before, judge(r.engine), func(*verdict.Finding) bool { return true })
+	after, outcomes, unread := fix.File(name, before, judge(r.engine), func(*verdict.Finding) bool { return true })
+	if unread != nil {
+		r.failed++
+		for _, line := range strings.Split(unread.Error(), "\n") {
+			_, _ = fmt.Fprintf(r.s.Err, "sconce: fix: %s: %s\n", name, verdict.Redact(line))
+		}
+	}
 	fixed := 0
 	for _, o := range outcomes {
 		switch {
@@ -121,6 +139,9 @@ func (r *fixRun) file(name, path string) error {
 	for _, o := range outcomes {
 		if o.Fixed {
 			_, _ = fmt.Fprintf(r.s.Out, "%s:%d: %s: fixed: %s\n", name, o.Finding.Position.Line, o.Finding.Control, o.Finding.Message)
+			if note := o.Finding.Fix.Note; note != "" {
+				_, _ = fmt.Fprintf(r.s.Out, "    %s\n", note)
+			}
 		}
 	}
 	return replace(path, after)

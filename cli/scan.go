@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -125,7 +126,9 @@ func runScan(cmd *cobra.Command, s Streams, f *scanFlags, targets []string) erro
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	// A pipe that closes (| head) ends a scan like a signal does, so that what
+	// it put into temporary folders is removed.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	plan, closeSources, err := f.discover(s, targets, b)
 	if err != nil {
@@ -227,6 +230,9 @@ func (r *scanRun) write(res *engine.Result) error {
 	r.progress.clear()
 	for i := range res.Findings {
 		f := &res.Findings[i]
+		if f.Fix != nil && f.Rendered != "" {
+			f.Fix.Refused = fix.Rendered
+		}
 		if !r.told[f.Control] {
 			r.told[f.Control] = true
 			if err := r.out.Write(&verdict.Message{Control: r.info(f.Control)}); err != nil {

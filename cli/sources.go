@@ -46,11 +46,11 @@ func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline
 	opts := source.Options{Stdin: s.In, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
 	closeAll := func() {}
 	if f.revision != "" {
-		base, remove, err := source.Checkout(f.revision)
+		revision, err := source.Checkout(f.revision)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--rev: %w", err)
 		}
-		opts.Base, closeAll = base, remove
+		opts.Base, opts.Missing, closeAll = revision.Base, revision.Missing, revision.Remove
 	}
 	exe, err := os.Executable()
 	if err != nil {

@@ -79,7 +79,10 @@ func fixDocument(t *testing.T, c *v1alpha1.Control, fixture string, text object.
 	own := func(f *verdict.Finding) bool { return f.Control == c.Name && len(f.Fix.Edits) > 0 }
 	// What is fixed here is the document by itself.
 	alone := object.Text{Bytes: text.Bytes, Line: text.Line}
-	after, outcomes := fix.File(fixture, alone.Bytes, judge, own)
+	after, outcomes, err := fix.File(fixture, alone.Bytes, judge, own)
+	if err != nil {
+		t.Fatal(err)
+	}
 	fixed := 0
 	for _, o := range outcomes {
 		if !o.Fixed {
@@ -88,7 +91,7 @@ func fixDocument(t *testing.T, c *v1alpha1.Control, fixture string, text object.
 		}
 		fixed++
 	}
-	again, outcomes := fix.File(fixture, after, judge, own)
+	again, outcomes, _ := fix.File(fixture, after, judge, own)
 	if string(again) != string(after) || len(outcomes) > 0 {
 		t.Errorf("%s:%d: fixing once more changes more", fixture, text.Line)
 	}

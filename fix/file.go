@@ -4,6 +4,8 @@ package fix
 
 import (
 	"bytes"
+	"errors"
+	"iter"
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
@@ -19,30 +21,38 @@ type Outcome struct {
 }
 
 // File makes every fix in a stream of documents, one after the other, each
-// proven before the next: its finding is gone and nothing new has come. What
-// cannot be parsed stays as it is. It returns the new stream and what became of
-// every finding that want accepts.
-func File(name string, data []byte, judge Judge, want func(*verdict.Finding) bool) ([]byte, []Outcome) {
+// proven before the next: its finding is gone and nothing new has come. It
+// returns the new stream and what became of every finding that want accepts.
+// What cannot be parsed stays as it is, and is told in the error, which the
+// other results come with.
+func File(name string, data []byte, judge Judge, want func(*verdict.Finding) bool) ([]byte, []Outcome, error) {
 	var out bytes.Buffer
 	var outcomes []Outcome
+	var errs []error
 	end := 0
-	add := func(text object.Text) {
+	for text := range texts(data) {
 		out.Write(data[end:text.Offset])
 		d := document{name: name, text: text, judge: judge, want: want}
-		d.run()
+		if err := d.run(); err != nil {
+			errs = append(errs, err)
+		}
 		out.Write(d.text.Bytes)
 		outcomes = append(outcomes, d.outcomes...)
 		end = text.Offset + len(text.Bytes)
 	}
+	out.Write(data[end:])
+	return out.Bytes(), outcomes, errors.Join(errs...)
+}
+
+// texts yields the documents of a stream, as they are read: one of JSON is a
+// document as a whole.
+func texts(data []byte) iter.Seq[object.Text] {
 	if object.IsJSON(data) {
-		add(object.Text{Bytes: data, Line: 1})
-	} else {
-		for text := range object.Split(data) {
-			add(text)
+		if _, err := object.ParseJSON(data); err == nil {
+			return func(yield func(object.Text) bool) { yield(object.Text{Bytes: data, Line: 1}) }
 		}
 	}
-	out.Write(data[end:])
-	return out.Bytes(), outcomes
+	return object.Split(data)
 }
 
 // document is a document whose fixes are being made.
@@ -55,13 +65,18 @@ type document struct {
 	tried    map[string]bool
 }
 
-// run makes fixes until none is left that was not tried.
-func (d *document) run() {
+// run makes fixes until none is left that was not tried. It returns why the
+// document cannot be read, if so.
+func (d *document) run() error {
 	d.tried = map[string]bool{}
+	if _, err := parse(d.text); err != nil {
+		return err
+	}
 	for _, o := range d.objects() {
 		for d.step(o.Within.String()) {
 		}
 	}
+	return nil
 }
 
 // objects returns the document's objects as the text now stands.

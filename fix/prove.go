@@ -41,11 +41,14 @@ func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
 	}
 }
 
+// Rendered says why the source of a rendered object is not edited.
+const Rendered = "the object is rendered: make the edit in the file that is named"
+
 // Unpatchable says why an object's source cannot be edited at all, or "".
 func Unpatchable(o *object.Object) string {
 	switch {
 	case o.Origin.Renderer != "":
-		return "the object is rendered by " + o.Origin.Renderer + ": make the edit in the file that is named"
+		return Rendered
 	case len(o.Origin.Text) == 0:
 		return "there is no text to edit"
 	}
@@ -139,8 +142,12 @@ func Reread(o *object.Object, text object.Text) *object.Object {
 
 func parse(text object.Text) (*object.Node, error) {
 	if object.IsJSON(text.Bytes) {
-		if roots, err := object.ParseJSON(text.Bytes); err == nil && len(roots) == 1 {
+		roots, err := object.ParseJSON(text.Bytes)
+		switch {
+		case err == nil && len(roots) == 1:
 			return roots[0], nil
+		case err == nil:
+			return nil, refuse("%d JSON documents in one file: only one is edited", len(roots))
 		}
 	}
 	return object.ParseYAML(text)

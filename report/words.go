@@ -260,9 +260,10 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 
 // advice counts what the last line of a report needs to know.
 type advice struct {
-	fixes   int
-	control string
-	rank    int
+	fixes     int // proven
+	suggested int // neither proven nor refused
+	control   string
+	rank      int
 }
 
 // see takes note of a finding.
@@ -272,6 +273,8 @@ func (a *advice) see(f *verdict.Finding) {
 	}
 	if f.Outcome == verdict.Fail && f.Fix != nil && f.Fix.Proven && f.Fix.Refused == "" {
 		a.fixes++
+	} else if f.Outcome == verdict.Fail && f.Fix != nil && f.Fix.Refused == "" {
+		a.suggested++
 	}
 	rank := 2 * verdict.Rank(f.Severity)
 	if f.Outcome == verdict.Unknown {
@@ -287,6 +290,8 @@ func (a *advice) next(c *verdict.Config) []string {
 	var steps []string
 	if target := fixTarget(c); a.fixes > 0 && target != "" {
 		steps = append(steps, "sconce fix "+target+" makes "+plural(a.fixes, "proven fix", "proven fixes"))
+	} else if a.suggested > 0 && target != "" {
+		steps = append(steps, "sconce fix --diff "+target+" shows the edits, and proves each")
 	}
 	if a.control != "" {
 		steps = append(steps, "sconce explain "+shellWord(a.control)+" says more")

@@ -35,6 +35,8 @@ type Options struct {
 	// stands elsewhere (a Git revision in a folder of its own); empty for the
 	// working directory.
 	Base string
+	// Missing is what is known not to be there; it is told with what is read.
+	Missing []verdict.Problem
 }
 
 // Plan is what will be read.
@@ -59,6 +61,9 @@ func Discover(targets []string, opts Options) *Plan {
 	d := &discovery{opts: opts, seenDirs: map[string]bool{}, seenFiles: map[string]bool{}}
 	for _, t := range targets {
 		d.target(t)
+	}
+	for _, p := range opts.Missing {
+		d.found = append(d.found, found{what: failed, name: p.Position.File, problem: p})
 	}
 	return d.plan()
 }
