@@ -271,7 +271,7 @@ func (c *Control) judge(o *object.Object, namespace *object.Node, exact bool) (V
 	*j = judgement{c: c, o: o, out: Verdict{Outcome: verdict.Pass}}
 	defer judgements.Put(j)
 	j.scope.small, j.scope.exact = o.Small, exact
-	j.scope.object = toCEL(o.Root)
+	j.scope.object, j.scope.root = toCEL(o.Root), o.Root
 	j.scope.params = c.params
 	j.scope.namespace = noNamespace()
 	if namespace != nil {

@@ -100,6 +100,7 @@ type expression struct {
 	// size, and for a small one.
 	anyBound, smallBound uint64
 	fast, exact          func() (cel.Program, error)
+	opaque               bool
 }
 
 func newExpression(source string, want *cel.Type) *expression {
@@ -144,7 +145,7 @@ func (e *expression) build() error {
 	if got := ast.OutputType(); e.want != nil && !got.IsExactType(e.want) && !got.IsExactType(cel.DynType) && !got.IsExactType(cel.AnyType) {
 		return &CELError{1, 1, fmt.Sprintf("must be a %s, but is a %s", e.want, got)}
 	}
-	e.ast = ast
+	e.ast, e.opaque = ast, opaque(ast)
 	e.anyBound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
 	e.smallBound = math.MaxUint64
 	if !strings.Contains(e.source, varVariables) && !strings.Contains(e.source, varParams) {
@@ -221,6 +222,9 @@ type scope struct {
 	cost uint64
 	// small says that the object is; exact that every evaluation is tracked.
 	small, exact bool
+	// root is the object; knowledge whether all of it is known.
+	root      *object.Node
+	knowledge knowledge
 }
 
 // ResolveName implements cel.Activation.
@@ -264,6 +268,8 @@ func (s *scope) eval(e *expression) ref.Val {
 		s.cost += *cost
 	}
 	switch {
+	case e.opaque && s.partial():
+		return partlyKnown(s.root)
 	case err != nil:
 		return types.WrapErr(err)
 	case s.cost > CostLimit:

@@ -188,6 +188,9 @@ func (l *listView) Add(other ref.Val) ref.Val {
 	if !ok {
 		return types.MaybeNoSuchOverloadErr(other)
 	}
+	if u := tainted(l.node()); u != nil {
+		return u // CEL's own lists do not expect one inside
+	}
 	out := l.values()
 	for it := o.Iterator(); it.HasNext() == types.True; {
 		out = append(out, it.Next())

@@ -222,6 +222,34 @@ func (n *Node) weigh(left int) int {
 	return left
 }
 
+// HasUnknown says whether the value, or any below it, is Unknown.
+func (n *Node) HasUnknown() bool { return n.findUnknown() != nil }
+
+// FirstUnknown returns the reason of the first Unknown in the value, or "".
+func (n *Node) FirstUnknown() string {
+	if u := n.findUnknown(); u != nil {
+		return u.Text
+	}
+	return ""
+}
+
+func (n *Node) findUnknown() *Node {
+	if n == nil || n.Kind == Unknown {
+		return n
+	}
+	for _, item := range n.Items {
+		if u := item.findUnknown(); u != nil {
+			return u
+		}
+	}
+	for i := range n.Fields {
+		if u := n.Fields[i].Value.findUnknown(); u != nil {
+			return u
+		}
+	}
+	return nil
+}
+
 // Scalar returns a scalar as a person would write it, strings quoted, and the
 // kind's name for anything else.
 func (n *Node) Scalar() string {
