@@ -102,6 +102,8 @@ func TestMistakes(t *testing.T) {
 		{some() + baselineDoc("b", "  controls: [{name: one, action: refuse}]\n"), `spec.controls[0].action is "refuse"; want audit, warn, deny`},
 		{strings.Replace(controlDoc("one", "a", "high"), "require: size", "require: siz", 1), "x.yaml:16:15: spec.require: "},
 		{strings.Replace(controlDoc("one", "a", "high"), "{object.metadata.name}", "{object.metadata.name", 1), "x.yaml:17:12: spec.message"},
+		{strings.Replace(controlDoc("one", "a", "high"), "> params.max", "> params.?most.orValue(0)", 1), "params.most is not declared; the control has max, names"},
+		{strings.Replace(controlDoc("one", "a", "high"), "> params.max", "> variables.most", 1), "variables.most is not declared; the control has none"},
 		{strings.Replace(controlDoc("one", "a", "high"), "severity: high", "severity: worst", 1), `x.yaml:8:3: spec.severity is "worst"`},
 		{strings.Replace(controlDoc("one", "a", "high"), "match: {pods: true}", "match: {}", 1), "spec.match chooses nothing"},
 		{strings.Replace(controlDoc("one", "a", "high"), "match: {pods: true}", "match: {pods: true}\n  forEach: containers.ports..x", 1), "spec.forEach: "},

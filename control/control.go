@@ -169,13 +169,33 @@ func (c *Control) Compile() error {
 	if err := c.CompileMatch(); err != nil {
 		return err
 	}
+	named := map[string]*expression{"spec.require": newExpression(c.Spec.Require, cel.BoolType)}
+	if c.when != nil {
+		named["spec.when"] = c.when
+	}
+	for i, v := range c.vars {
+		named[fmt.Sprintf("spec.variables[%d].expression", i)] = v
+	}
 	for i, v := range c.Spec.Versions {
-		if err := newExpression(v.Require, cel.BoolType).compile(); err != nil {
-			return fieldError(fmt.Sprintf("spec.versions[%d].require", i), err)
+		named[fmt.Sprintf("spec.versions[%d].require", i)] = newExpression(v.Require, cel.BoolType)
+	}
+	for _, field := range sortedKeys(named) {
+		err := named[field].compile()
+		if err == nil {
+			err = c.checkNames(named[field])
+		}
+		if err != nil {
+			return fieldError(field, err)
 		}
 	}
-	if field, err := c.message.compile(); err != nil {
-		return fieldError(field, err)
+	for i, e := range c.message.exprs {
+		err := e.compile()
+		if err == nil {
+			err = c.checkNames(e)
+		}
+		if err != nil {
+			return fieldError("spec.message", fmt.Errorf("expression %d, {%s}: %w", i+1, e.source, err))
+		}
 	}
 	return nil
 }

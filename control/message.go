@@ -48,15 +48,6 @@ func parseMessage(s string) (message, error) {
 	}
 }
 
-func (m *message) compile() (field string, err error) {
-	for i, e := range m.exprs {
-		if err := e.compile(); err != nil {
-			return "spec.message", fmt.Errorf("expression %d, {%s}: %w", i+1, m.exprs[i].source, err)
-		}
-	}
-	return "", nil
-}
-
 // maxMessage bounds what an expression may add to a message.
 const maxMessage = 200
 

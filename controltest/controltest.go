@@ -93,8 +93,7 @@ func (r *Result) document(c *v1alpha1.Control, name string, text object.Text) er
 	}
 	for _, o := range objects {
 		if !compiled.Matches(o.GroupKind()) {
-			r.Passed++
-			continue
+			continue // not what the control is about: no case
 		}
 		v := compiled.Judge(o, nil)
 		r.Cases = append(r.Cases, Case{o, text, compiled, v})
@@ -148,6 +147,9 @@ func expectations(text object.Text) ([]want, error) {
 	for i, line := range strings.Split(string(text.Bytes), "\n") {
 		m := wantComment.FindStringSubmatch(strings.TrimRight(line, "\r"))
 		if m == nil {
+			if _, rest, ok := strings.Cut(line, "# want"); ok && !strings.HasPrefix(strings.TrimSpace(rest), "\"") {
+				return nil, fmt.Errorf("line %d: the comment wants names in quotes, as in # want \"privileged-container\"", text.Line+i)
+			}
 			continue
 		}
 		outcome := verdict.Fail
