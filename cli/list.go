@@ -17,7 +17,6 @@ import (
 
 func newList(s Streams) *cobra.Command {
 	var config []string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List controls or baselines",
@@ -35,12 +34,11 @@ func newList(s Streams) *cobra.Command {
 				if format != "table" && format != "json" {
 					return fmt.Errorf("unknown output %q; want table or json", format)
 				}
-				asJSON = format == "json"
 				l, err := loadLibrary(config, time.Time{})
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				if format == "json" {
 					enc := json.NewEncoder(s.Out)
 					return each(l, enc.Encode)
 				}

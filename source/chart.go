@@ -72,14 +72,32 @@ func (c *chart) document(doc *helm.Doc, files *sources, sink snapshot.Sink) {
 		if root == nil {
 			continue
 		}
-		objects(root, &object.Origin{
+		origin := &object.Origin{
 			Source: c.name, Renderer: "helm", Text: text.Bytes, FirstLine: text.Line,
 			Locate: func(root *object.Node, path object.Path) object.Position {
 				spot, _ := root.SpotOf(path)
 				return locate(spot.Line, spot.Col)
 			},
-		}, sink)
+		}
+		objects(root, origin, snapshot.Sink{Problem: sink.Problem, Object: func(o *object.Object) {
+			if randomName(o, doc) {
+				o.Name = RandomName
+			}
+			sink.Object(o)
+		}})
 	}
+}
+
+// RandomName stands for a name that a chart makes up anew each time it is
+// rendered: the findings of such an object stay the same from scan to scan.
+const RandomName = "(random)"
+
+// randomName says whether the two renderings of a chart differ in an object's
+// name, while its other lines are known.
+func randomName(o *object.Object, doc *helm.Doc) bool {
+	spot, ok := o.Root.SpotOf(object.Path(nil).Fields("metadata", "name"))
+	kind, _ := o.Root.SpotOf(object.Path(nil).Fields("kind"))
+	return ok && doc.Line(spot.Line).Line == 0 && doc.Line(kind.Line).Line > 0
 }
 
 // sources are the files that a person edits, read when a finding quotes them.
