@@ -223,33 +223,41 @@ func (d *discovery) dir(name, path string, named bool) {
 		d.fail(name, "%s", reason(err))
 		return
 	}
-	if d.seenDirs[real] {
-		d.again = true
-		return
-	}
-	d.seenDirs[real] = true
 	if named {
 		if chart := chartAbove(filepath.Join(path, "x")); chart != "" {
 			d.fail(name, "holds templates of the chart in %s: scan that folder, so that they are rendered", chart)
 			return
 		}
 	}
-	if isFile(filepath.Join(path, "Chart.yaml")) {
-		d.found = append(d.found, found{what: chartDir, name: name, path: path, real: real, owned: countFiles(path)})
+	d.folder(&found{name: name, path: path, real: real})
+}
+
+// folder adds what a folder holds, given without links, once.
+func (d *discovery) folder(f *found) {
+	if d.seenDirs[f.real] {
+		d.again = true
 		return
 	}
-	entries, err := os.ReadDir(path)
+	d.seenDirs[f.real] = true
+	entries, err := os.ReadDir(f.path)
 	if err != nil {
-		d.fail(name, "%s", reason(err))
+		d.fail(f.name, "%s", reason(err))
 		return
 	}
 	for _, e := range entries {
-		if isKustomization(e.Name()) {
-			d.found = append(d.found, found{what: overlayDir, name: name, path: path, real: real})
+		switch {
+		case e.Name() == "Chart.yaml" && isFile(filepath.Join(f.path, "Chart.yaml")):
+			f.what, f.owned = chartDir, countFiles(f.path)
+			d.found = append(d.found, *f)
+			return
+		case isKustomization(e.Name()):
+			overlay := *f
+			overlay.what = overlayDir
+			d.found = append(d.found, overlay)
 		}
 	}
 	for _, e := range entries {
-		d.entry(&found{name: name, path: path, real: real}, e)
+		d.entry(f, e)
 	}
 }
 
@@ -276,7 +284,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 	}
 	switch {
 	case isDir && e.Name() != ".git" && e.Name() != configDir:
-		d.dir(name, path, false)
+		d.folder(&found{name: name, path: path, real: real})
 	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
 		d.file(name, path, real)
 	}

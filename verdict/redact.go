@@ -4,6 +4,7 @@ package verdict
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -11,45 +12,50 @@ import (
 // Masked stands where a secret would be shown.
 const Masked = "****"
 
-// secretShapes are the ways in which a secret stands in a line of a manifest
-// that is quoted for another reason. What they miss, the controls about
-// credentials find at its own line; what they hide too much, a person finds in
-// the file.
-var secretShapes = sync.OnceValue(func() []*regexp.Regexp {
+// secretShape is a way in which a secret stands in a line, and the words (lower
+// case) without one of which it cannot: to look for them costs little, and most
+// lines hold none.
+type secretShape struct {
+	words  []string
+	shapes []*regexp.Regexp
+}
+
+// secretShapes are for lines of a manifest that are quoted for another reason.
+// What they miss, the controls about credentials find at its own line; what
+// they hide too much, a person finds in the file.
+var secretShapes = sync.OnceValue(func() []secretShape {
 	const word = `(?:password|passwd|passphrase|pwd|secret|token|credentials?|api[._-]?key|access[._-]?key|private[._-]?key|secret[._-]?key|auth[._-]?key|dsn)`
-	return []*regexp.Regexp{
-		// name: DB_PASSWORD, value: x   and   "name":"DB_PASSWORD","value":"x"
-		regexp.MustCompile(`(?i)(name["']?\s*:\s*["']?[\w.-]*` + word + `[\w.-]*["']?\s*,\s*["']?value["']?\s*:\s*["']?)([^"',}\]\s]+)`),
-		// dbPassword: x   DB_PASSWORD=x   --password x   "token":"x"
-		regexp.MustCompile(`(?i)([\w.-]*` + word + `["']?\s*[:=]\s*["']?)([^"',}\]\s\[{(]+)`),
-		regexp.MustCompile(`(?i)(--?[\w.-]*` + word + `["']?\s*,?\s+["']?)([^"',}\]\s\[{(:=-][^"',}\]\s]*)`),
-		// scheme://user:x@host   and   image: user:x@registry/name
-		regexp.MustCompile(`(://[^\s/:@"']*:)([^\s/@"'$({]+)@`),
-		regexp.MustCompile(`(\b[\w.-]+:)([^\s/:@"']{3,})@[\w.-]+[/:]`),
+	return []secretShape{
+		{[]string{"pass", "pwd", "secret", "token", "credential", "key", "dsn"}, []*regexp.Regexp{
+			// name: DB_PASSWORD, value: x   and   "name":"DB_PASSWORD","value":"x"
+			regexp.MustCompile(`(?i)(name["']?\s*:\s*["']?[\w.-]*` + word + `[\w.-]*["']?\s*,\s*["']?value["']?\s*:\s*["']?)([^"',}\]\s]+)`),
+			// dbPassword: x   DB_PASSWORD=x   "token":"x"
+			regexp.MustCompile(`(?i)([\w.-]*` + word + `["']?\s*[:=]\s*["']?)([^"',}\]\s\[{(]+)`),
+			// --password x
+			regexp.MustCompile(`(?i)(--?[\w.-]*` + word + `["']?\s*,?\s+["']?)([^"',}\]\s\[{(:=-][^"',}\]\s]*)`),
+		}},
+		{[]string{"@"}, []*regexp.Regexp{
+			// scheme://user:x@host   and   image: user:x@registry/name
+			regexp.MustCompile(`(://[^\s/:@"']*:)([^\s/@"'$({]+)@`),
+			regexp.MustCompile(`(\b[\w.-]+:)([^\s/:@"']{3,})@[\w.-]+[/:]`),
+		}},
 		// Tokens that are known by their form.
-		regexp.MustCompile(`()\b((?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|[rs]k_live_\w{10,}|eyJ[\w-]{10,}\.eyJ[\w.-]{10,})`),
+		{[]string{"akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "aiza", "k_live_", "eyj"}, []*regexp.Regexp{
+			regexp.MustCompile(`()\b((?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|[rs]k_live_\w{10,}|eyJ[\w-]{10,}\.eyJ[\w.-]{10,})`),
+		}},
 	}
 })
-
-// suspicious are words without one of which no shape can match; to look for
-// them costs little, and most lines hold none.
-var suspicious = [...]string{"pass", "pwd", "secret", "token", "credential", "key", "dsn", "@", "akia", "asia", "gh", "glpat", "xox", "aiza", "_live_", "eyj"}
 
 // Redact hides secrets in a line that is shown.
 func Redact(line string) string {
 	lower := strings.ToLower(line)
-	found := false
-	for _, w := range suspicious {
-		if strings.Contains(lower, w) {
-			found = true
-			break
+	for _, s := range secretShapes() {
+		if !slices.ContainsFunc(s.words, func(w string) bool { return strings.Contains(lower, w) }) {
+			continue
 		}
-	}
-	if !found {
-		return line
-	}
-	for _, shape := range secretShapes() {
-		line = redactShape(shape, line)
+		for _, shape := range s.shapes {
+			line = redactShape(shape, line)
+		}
 	}
 	return line
 }
