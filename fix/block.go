@@ -16,7 +16,7 @@ func (p *planner) appendBlock(n *node, v *object.Node) error {
 	if last.explicit {
 		return refuse("the mapping at line %d has keys written with ?: edit it by hand", doc.line(n.start))
 	}
-	text := ""
+	var text string
 	if n.shape == mapping {
 		text = pen.fields(v, n.col)
 	} else {

@@ -17,16 +17,43 @@ func Unified(name string, before, after []byte, context int) []byte {
 	if bytes.Equal(before, after) {
 		return nil
 	}
-	if strings.ContainsAny(name, " \t") {
-		name += "\t" // marks the end of a name with spaces, as git does
-	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "--- a/%s\n+++ b/%s\n", name, name)
+	fmt.Fprintf(&b, "--- %s\n+++ %s\n", diffName("a/"+name), diffName("b/"+name))
 	x, y := splitLines(before), splitLines(after)
 	for _, h := range hunks(script(x, y), max(context, 0), len(x)) {
 		h.write(&b, x, y)
 	}
 	return b.Bytes()
+}
+
+// diffName writes a name as git does: in quotes, with the escapes of C, where
+// it holds what would end or change it, and with a tab to mark its end where it
+// holds spaces.
+func diffName(name string) string {
+	var b strings.Builder
+	quoted := false
+	for _, c := range []byte(name) {
+		i := strings.IndexByte("\a\b\t\n\v\f\r\"\\", c)
+		switch {
+		case i >= 0:
+			b.WriteByte('\\')
+			b.WriteByte(`abtnvfr"\`[i])
+		case c < ' ' || c == 0x7f:
+			fmt.Fprintf(&b, "\\%03o", c)
+		default:
+			b.WriteByte(c)
+			continue
+		}
+		quoted = true
+	}
+	text := b.String()
+	if quoted {
+		text = `"` + text + `"`
+	}
+	if strings.Contains(name, " ") {
+		text += "\t"
+	}
+	return text
 }
 
 // Lines returns only the lines that differ, each with "-" or "+" before it and
@@ -132,7 +159,7 @@ func back(trace [][]int, i, j int) []region {
 	for d := len(trace) - 1; d > 0; d-- {
 		reach, k := trace[d], i-j
 		below, above := reach[d+k], reach[d+2+k]
-		r := region{}
+		var r region
 		if k == -d || k != d && below < above {
 			r = region{above, above, above - (k + 1), above - k}
 			i, j = above, above-(k+1)

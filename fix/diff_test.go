@@ -36,6 +36,47 @@ func TestUnified(t *testing.T) {
 	}
 }
 
+// TestUnifiedNames holds names with unusual characters against git.
+func TestUnifiedNames(t *testing.T) {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("git is not here")
+	}
+	for name, want := range map[string]string{
+		"x.yaml":          "--- a/x.yaml\n+++ b/x.yaml\n",
+		"nl\nx.yaml":      `--- "a/nl\nx.yaml"` + "\n" + `+++ "b/nl\nx.yaml"` + "\n",
+		"tab\tx.yaml":     `--- "a/tab\tx.yaml"` + "\n",
+		"a \"b\" c":       `--- "a/a \"b\" c"` + "\t\n",
+		`back\slash`:      `--- "a/back\\slash"` + "\n",
+		"esc\x1b[31m\x7f": `--- "a/esc\033[31m\177"` + "\n",
+		"ключ é.yaml":     "--- a/ключ é.yaml\t\n",
+		"dir a/b":         "--- a/dir a/b\t\n",
+		" lead, trail ":   "--- a/ lead, trail \t\n",
+	} {
+		diff := string(Unified(name, []byte("x\n"), []byte("y\n"), 1))
+		if !strings.HasPrefix(diff, want) {
+			t.Errorf("%q: got\n%s\nwant\n%s", name, diff, want)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(git, "apply", "-")
+		cmd.Dir, cmd.Stdin = dir, strings.NewReader(diff)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%q: git: %v\n%s\n%s", name, err, out, diff)
+			continue
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != "y\n" {
+			t.Errorf("%q: git made %q (%v)", name, got, err)
+		}
+	}
+}
+
 func TestLines(t *testing.T) {
 	got := Lines([]byte("a: 1\r\nb:\r\nc: 3"), []byte("a: 2\r\nb:\r\n  x: 1\r\nc: 3\r\nd: 4"))
 	if diff := cmp.Diff([]string{"-a: 1", "+a: 2", "+  x: 1", "+d: 4"}, got); diff != "" {

@@ -107,7 +107,7 @@ func randomDocument(t *rapid.T, anchors bool) string {
 
 // json returns a JSON text.
 func (a *author) json() string {
-	var v any = a.data(3, true)
+	v := a.data(3, true)
 	out, _ := json.Marshal(v)
 	if a.maybe(60) {
 		out, _ = json.MarshalIndent(v, "", a.pick(" ", "  ", "\t"))
@@ -171,7 +171,7 @@ func (a *author) merge() bool {
 }
 
 // anchored writes an alias, and says so, or an anchor before a value.
-func (a *author) anchored(col int) bool {
+func (a *author) anchored() bool {
 	switch {
 	case a.anchors == nil || a.maybe(70):
 	case len(a.anchors) > 0 && a.maybe(60):
@@ -187,7 +187,7 @@ func (a *author) anchored(col int) bool {
 
 // value writes what follows a key's colon, or a dash, at a column.
 func (a *author) value(col, depth int, item bool) {
-	if a.anchored(col) {
+	if a.anchored() {
 		return
 	}
 	if n := a.open; n > 0 && strings.HasSuffix(a.b.String(), fmt.Sprintf(" &a%d", n)) {

@@ -88,28 +88,28 @@ func (t *table) clean(s *verdict.Summary) {
 	if rest := restText(s); len(rest) > 0 {
 		text += "; " + strings.Join(rest, ", ")
 	}
-	t.prose(text, 0)
+	t.prose(text)
 }
 
-// prose prints a sentence; lines after the first hang.
-func (t *table) prose(text string, hang int) {
-	for i, l := range wrap(text, t.width-hang, -hang) {
-		t.line("%s%s", pad(hang*min(i, 1)), l)
+// prose prints a sentence.
+func (t *table) prose(text string) {
+	for _, l := range wrap(text, t.width, 0) {
+		t.line("%s", l)
 	}
 }
 
 func (t *table) totals(s *verdict.Summary) {
-	t.prose(scoreText(s), 0)
-	t.prose(totalsText(s), 0)
+	t.prose(scoreText(s))
+	t.prose(totalsText(s))
 	if rest := restText(s); len(rest) > 0 {
-		t.prose(strings.Join(rest, ", "), 0)
+		t.prose(strings.Join(rest, ", "))
 	}
 	if s.Problems > 0 {
 		text := plural(s.Problems, "problem", "problems") + ": what they kept from being read counts in no number above"
 		t.line("%s", t.paint.outcome("problem")(text))
 	}
 	if hidden := s.Verdicts.Excepted; hidden > 0 && !t.opts.ShowExcepted {
-		t.prose(plural(hidden, "verdict", "verdicts")+" excepted and not listed", 0)
+		t.prose(plural(hidden, "verdict", "verdicts") + " excepted and not listed")
 	}
 }
 

@@ -38,7 +38,8 @@ var place = regexp.MustCompile(`([^\s()<>":]+):(\d+)(?::(\d+))?`)
 // person looks, the first one how it came to be used.
 func (r *renderer) explain(err error) error {
 	text := err.Error()
-	out := &Error{File: r.source.dir, Msg: message(text)}
+	msg := r.source.redact(message(text))
+	out := &Error{File: r.source.dir, Msg: msg}
 	var first string
 	for _, m := range place.FindAllStringSubmatch(text, -1) {
 		file, ok := r.files[m[1]]
@@ -54,7 +55,7 @@ func (r *renderer) explain(err error) error {
 		if here := fmt.Sprintf("%s:%d", out.File, out.Line); first == "" {
 			first = here
 		} else if here != first && !strings.HasSuffix(out.Msg, first+")") {
-			out.Msg = message(text) + " (used from " + first + ")"
+			out.Msg = msg + " (used from " + first + ")"
 		}
 	}
 	return out

@@ -11,6 +11,7 @@
 package helm
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"slices"
@@ -148,9 +149,10 @@ func prepare(src *source, opts Options) (common.Values, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	src.private = privates(user)
 	c := src.chart
 	if err := chartutil.ProcessDependencies(c, user); err != nil {
-		return nil, nil, &Error{File: src.file("Chart.yaml"), Msg: "its dependencies: " + err.Error()}
+		return nil, nil, &Error{File: src.file("Chart.yaml"), Msg: src.redact("its dependencies: " + err.Error())}
 	}
 	notes, err := missing(src)
 	if err != nil {
@@ -163,7 +165,7 @@ func prepare(src *source, opts Options) (common.Values, []string, error) {
 	release := common.ReleaseOptions{Name: or(opts.ReleaseName, DefaultReleaseName), Namespace: or(opts.Namespace, DefaultNamespace), Revision: 1, IsInstall: true}
 	values, err := commonutil.ToRenderValuesWithSchemaValidation(c, user, release, caps, true)
 	if err != nil {
-		return nil, nil, &Error{File: src.file("values.yaml"), Msg: err.Error()}
+		return nil, nil, &Error{File: src.file("values.yaml"), Msg: src.redact(err.Error())}
 	}
 	coalesced, _ := values["Values"].(common.Values)
 	skipped, err := validate(src, c, coalesced)
@@ -274,7 +276,7 @@ func (r *renderer) render() (map[string]string, error) {
 	for k, v := range r.values {
 		values[k] = clone(v)
 	}
-	return engine.Engine{}.Render(r.source.chart, values)
+	return engine.Engine{}.RenderWithContext(context.Background(), r.source.chart, values)
 }
 
 // clone copies the maps and lists of a value.

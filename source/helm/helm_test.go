@@ -52,7 +52,7 @@ func TestRender(t *testing.T) {
 			checkText(t, out)
 			got := show(dir, out)
 			if *update {
-				ar.Files = append(chart, txtar.File{Name: "want", Data: []byte(got)})
+				ar.Files = append(slices.Clone(chart), txtar.File{Name: "want", Data: []byte(got)})
 				if err := os.WriteFile(file, txtar.Format(ar), 0o666); err != nil {
 					t.Fatal(err)
 				}
@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 		{"missing", []string{"Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\ndependencies:\n- {name: db, version: 1.0.0, repository: 'https://example.com'}\n"}, Options{}, "Chart.yaml:5: the dependencies db are not in charts/: run `helm dependency build DIR`"},
 		{"kube version", []string{"Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\nkubeVersion: '<1.20'\n"}, Options{}, "Chart.yaml:4: the chart is for Kubernetes <1.20 and was to be rendered for v1.37: ask for another version"},
 		{"option", nil, Options{KubeVersion: "new"}, `DIR: Kubernetes version "new" is none; want one like 1.37`},
-		{"set", nil, Options{Set: []string{"a[x]=1"}}, `--set: "a[x]=1": `},
+		{"set", nil, Options{Set: []string{"a[x]=1"}}, `--set: "a[x]": an index`},
 		{"value file", nil, Options{ValueFiles: []string{"https://example.com/v.yaml"}}, "https://example.com/v.yaml: values are read from files only: fetch it first"},
 		{"no value file", nil, Options{ValueFiles: []string{"gone.yaml"}}, "gone.yaml: no such file or directory"},
 		{"schema", []string{"values.schema.json", `{"properties":{"a":{"type":"string"}}}`, "values.yaml", "a: 1\n"}, Options{}, "values.schema.json: the values do not fit the schema of chart c: - at '/a': got number, want string"},

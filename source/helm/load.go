@@ -29,6 +29,9 @@ const (
 	maxNesting = 40
 )
 
+// maxFile is the largest file that Helm's loader takes, in bytes.
+const maxFile = 5 << 20
+
 // source is a loaded chart and where each of its files came from.
 type source struct {
 	// dir is the chart as the caller named it; root the resolved folder that no
@@ -42,6 +45,8 @@ type source struct {
 	// inPlace says that file:// dependencies are read where they stand.
 	inPlace bool
 	size    int64
+	// private are the values that messages may not show.
+	private []string
 }
 
 // load reads a chart as Helm's loader does (.helmignore, symbolic links,
@@ -59,7 +64,7 @@ func load(dir, root string) (*source, error) {
 		err = s.readDir(s.dir, "", nil, 0)
 	} else {
 		var data []byte
-		if data, err = os.ReadFile(dir); err == nil {
+		if data, err = readRegular(dir); err == nil {
 			err = s.unpack(data, s.dir, "", 0)
 		}
 	}
@@ -90,7 +95,7 @@ func (s *source) setRoot(root string) error {
 // dependencies that the chart names by file://.
 func (s *source) readDir(dir, prefix string, above []string, depth int) error {
 	rules := ignore.Empty()
-	switch data, err := os.ReadFile(filepath.Join(dir, ignore.HelmIgnore)); {
+	switch data, err := readRegular(filepath.Join(dir, ignore.HelmIgnore)); {
 	case err == nil:
 		if rules, err = ignore.Parse(bytes.NewReader(data)); err != nil {
 			return &Error{File: filepath.Join(dir, ignore.HelmIgnore), Msg: err.Error()}
@@ -165,7 +170,7 @@ func (w *walker) entry(name, rel string, above []string, depth int) error {
 	case w.source.size+info.Size() > maxChart:
 		return tooLarge(w.source.dir)
 	}
-	data, err := os.ReadFile(name)
+	data, err := readRegular(name)
 	if err != nil {
 		return &Error{File: name, Msg: plain(err)}
 	}
@@ -212,8 +217,8 @@ func (s *source) add(name, from string, data []byte, depth int) error {
 	if subchart, ok := archiveName(name); ok {
 		return s.unpack(data, from, subchart, depth+1)
 	}
-	if int64(len(data)) > archive.MaxDecompressedFileSize {
-		return &Error{File: from, Msg: fmt.Sprintf("%d MiB; Helm takes files of at most %d MiB: leave it out in .helmignore", len(data)>>20, archive.MaxDecompressedFileSize>>20)}
+	if int64(len(data)) > maxFile {
+		return &Error{File: from, Msg: fmt.Sprintf("%d MiB; Helm takes files of at most %d MiB: leave it out in .helmignore", len(data)>>20, maxFile>>20)}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	s.files = append(s.files, &archive.BufferedFile{Name: name, Data: data})
@@ -261,7 +266,7 @@ func (s *source) unpack(data []byte, from, prefix string, depth int) error {
 // copy them.
 func (s *source) readSiblings(dir, prefix string, above []string, depth int) error {
 	var meta chart.Metadata
-	data, err := os.ReadFile(filepath.Join(dir, "Chart.yaml"))
+	data, err := readRegular(filepath.Join(dir, "Chart.yaml"))
 	if err != nil || yaml.Unmarshal(data, &meta) != nil {
 		return nil // Helm's loader says what is wrong with it
 	}
@@ -400,6 +405,21 @@ func asError(err error, dir string) error {
 		return e
 	}
 	return &Error{File: dir, Msg: plain(err)}
+}
+
+// errIrregular is why a pipe or a device is not read: it may never end.
+var errIrregular = errors.New("not a regular file")
+
+// readRegular reads a file, and nothing else.
+func readRegular(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errIrregular}
+	}
+	return os.ReadFile(name)
 }
 
 // plain returns an error without the path that the caller says anyway.

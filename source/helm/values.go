@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
@@ -34,11 +33,11 @@ func userValues(opts Options) (map[string]any, error) {
 	for _, set := range opts.SetJSON {
 		var err error
 		if values, err = setJSON(set, values); err != nil {
-			return nil, &Error{File: "--set-json", Msg: fmt.Sprintf("%q: %v", set, err)}
+			return nil, setError("--set-json", set, err)
 		}
 	}
 	readFile := func(name []rune) (any, error) {
-		data, err := os.ReadFile(string(name))
+		data, err := readRegular(string(name))
 		return string(data), err
 	}
 	for _, group := range []struct {
@@ -52,7 +51,7 @@ func userValues(opts Options) (map[string]any, error) {
 	} {
 		for _, set := range group.sets {
 			if err := group.parse(set, values); err != nil {
-				return nil, &Error{File: group.flag, Msg: fmt.Sprintf("%q: %v", set, err)}
+				return nil, setError(group.flag, set, err)
 			}
 		}
 	}
@@ -64,7 +63,7 @@ func valueFile(name string) (map[string]any, error) {
 	if strings.Contains(name, "://") {
 		return nil, &Error{File: name, Msg: "values are read from files only: fetch it first"}
 	}
-	data, err := os.ReadFile(name)
+	data, err := readRegular(name)
 	if err != nil {
 		return nil, &Error{File: name, Msg: plain(err)}
 	}
@@ -122,7 +121,7 @@ func validate(src *source, c *chart.Chart, values map[string]any) ([]string, err
 	if c.Schema != nil {
 		note, err := validateOne(c.Schema, values)
 		if err != nil {
-			return nil, &Error{File: src.schemaFile(c), Msg: fmt.Sprintf("the values do not fit the schema of chart %s: %s", c.Name(), err)}
+			return nil, &Error{File: src.schemaFile(c), Msg: fmt.Sprintf("the values do not fit the schema of chart %s: %s", c.Name(), src.redact(err.Error()))}
 		}
 		if note != "" {
 			notes = append(notes, fmt.Sprintf("%s: %s; the values were not checked against it", src.schemaFile(c), note))

@@ -56,7 +56,7 @@ func (c *checker) check(dir string, from *entry) error {
 		return &Error{File: dir, Msg: "no kustomization file here"}
 	}
 	c.files = append(c.files, file)
-	data, err := os.ReadFile(file)
+	data, err := readRegular(file)
 	if err != nil {
 		return &Error{File: file, Msg: plain(err)}
 	}

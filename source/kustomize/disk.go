@@ -3,7 +3,10 @@
 package kustomize
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,6 +39,9 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 	if d.root != "" && !within(d.root, real) {
 		return nil, fmt.Errorf("%s lies outside of %s: it is not read", name, d.root)
 	}
+	if err := regular(real); err != nil {
+		return nil, err
+	}
 	data, err := d.FileSystem.ReadFile(name)
 	if err != nil {
 		return nil, err
@@ -45,6 +51,29 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 		return withOrigins(data), nil
 	}
 	return data, nil
+}
+
+// errIrregular is why a pipe or a device is not read: it may never end.
+var errIrregular = errors.New("not a regular file")
+
+// regular refuses what is not a file.
+func regular(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return &fs.PathError{Op: "open", Path: name, Err: errIrregular}
+	}
+	return nil
+}
+
+// readRegular reads a file, and nothing else.
+func readRegular(name string) ([]byte, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(name)
 }
 
 // WriteFile and the like are refused: a build writes nothing.

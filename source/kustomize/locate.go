@@ -3,8 +3,8 @@
 package kustomize
 
 import (
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sconce.dev/sconce/object"
@@ -46,7 +46,7 @@ func (l *Locator) file(name string) *file {
 	}
 	f := &file{name: name}
 	l.files[name] = f
-	text, err := os.ReadFile(name)
+	text, err := readRegular(name)
 	if err != nil || len(text) > object.MaxDocument {
 		return f
 	}
@@ -94,7 +94,9 @@ func (l *Locator) kustomization(o Obj) string {
 // match finds the document that an object was built from: the same kind, and
 // the name, or one that a prefix and a suffix make into the name. The same
 // prefix and suffix must make the names of what else was built from documents
-// of that kind. Where two documents fit, none does.
+// of that kind. Where that leads nowhere, because some of them were deleted, it
+// is the only document whose name the built one holds, or, where nothing
+// changes names, the one with the name. Where two documents fit, none does.
 func (l *Locator) match(objects []*object.Object, file string, built object.Ref) *object.Object {
 	var same []*object.Object
 	for _, source := range objects {
@@ -108,16 +110,48 @@ func (l *Locator) match(objects []*object.Object, file string, built object.Ref)
 			names[other.Ref.Name] = true
 		}
 	}
-	var found []*object.Object
+	var fitting, held, exact []*object.Object
 	for _, source := range same {
 		if fits(source.Name, built.Name, same, names) {
-			found = append(found, source)
+			fitting = append(fitting, source)
+		}
+		if strings.Contains(built.Name, source.Name) {
+			held = append(held, source)
+		}
+		if source.Name == built.Name {
+			exact = append(exact, source)
 		}
 	}
-	if len(found) != 1 {
-		return nil
+	switch {
+	case len(fitting) == 1:
+		return fitting[0]
+	case len(fitting) == 0 && len(held) == 1:
+		return held[0]
+	case len(exact) == 1 && !l.renames():
+		return exact[0]
 	}
-	return found[0]
+	return nil
+}
+
+// renames says whether the build may change names: some kustomization has a
+// prefix, a suffix or transformers, or cannot be read.
+func (l *Locator) renames() bool {
+	for _, name := range l.rendered.Kustomizations {
+		data, err := readRegular(name)
+		if err != nil {
+			return true
+		}
+		root, err := parse(name, data)
+		if err != nil {
+			return true
+		}
+		for _, field := range []string{"namePrefix", "nameSuffix", "transformers", "replacements", "vars"} {
+			if root.Get(field) != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // fits says whether some prefix and suffix make a name into the built one, and
@@ -189,13 +223,17 @@ func (s *sources) locate(root *object.Node, path object.Path) object.Position {
 	if value == nil {
 		return s.above(root, path)
 	}
-	if here := s.source.Root.Lookup(path); here != nil && here.Equal(value) {
+	here := s.source.Root.Lookup(path)
+	if here != nil && !aligned(s.source.Root, root, path) {
+		here = nil
+	}
+	if here != nil && here.Equal(value) {
 		return position(s.base, s.source.Root, path)
 	}
-	if p, ok := s.inPatch(path, value); ok {
+	if p, ok := s.inPatch(root, path, value.Equal); ok {
 		return p
 	}
-	if here := s.source.Root.Lookup(path); merged(here, value) {
+	if merged(here, value) {
 		p := position(s.base, s.source.Root, path)
 		p.Note = "changed by " + s.relative(s.kustomization) + " or a patch"
 		return p
@@ -203,11 +241,11 @@ func (s *sources) locate(root *object.Node, path object.Path) object.Position {
 	return s.unknown()
 }
 
-// inPatch finds the one patch that sets the value.
-func (s *sources) inPatch(path object.Path, value *object.Node) (object.Position, bool) {
+// inPatch finds the one patch whose value at the path is the one looked for.
+func (s *sources) inPatch(root *object.Node, path object.Path, wanted func(*object.Node) bool) (object.Position, bool) {
 	var found []object.Position
 	for _, p := range s.patches {
-		if v := p.root.Lookup(path); v != nil && v.Equal(value) {
+		if v := lookup(p.root, path); v != nil && wanted(v) && aligned(p.root, root, path) {
 			found = append(found, position(p.file, p.root, path))
 		}
 	}
@@ -215,6 +253,71 @@ func (s *sources) inPatch(path object.Path, value *object.Node) (object.Position
 		return object.Position{}, false
 	}
 	return found[0], true
+}
+
+// lookup returns the value at a path, also one that is null.
+func lookup(root *object.Node, path object.Path) *object.Node {
+	if n := len(path) - 1; n >= 0 && !path[n].Item {
+		above := root.Lookup(path[:n])
+		if above == nil || above.Kind != object.Map {
+			return nil
+		}
+		for _, field := range above.Fields {
+			if field.Key == path[n].Field {
+				return field.Value
+			}
+		}
+		return nil
+	}
+	return root.Lookup(path)
+}
+
+// aligned says whether a path leads to the same place in a source as in what
+// was built from it. An item that its place alone names must be the same, or
+// all the others in its list; a key must name one item only.
+func aligned(source, built *object.Node, path object.Path) bool {
+	for i, step := range path {
+		if !step.Item {
+			continue
+		}
+		from, to := source.Lookup(path[:i]), built.Lookup(path[:i])
+		if from == nil || to == nil {
+			return true // the path ends above
+		}
+		if step.Key == "" && !inPlace(from.Items, to.Items, step.Index) || step.Key != "" && !unique(from, step.Key) {
+			return false
+		}
+	}
+	return true
+}
+
+// inPlace says whether two lists have the same item at a place, or the same
+// items everywhere else.
+func inPlace(from, to []*object.Node, index int) bool {
+	if index >= len(from) || index >= len(to) {
+		return true // the path ends above
+	}
+	if from[index].Equal(to[index]) {
+		return true
+	}
+	if len(from) != len(to) {
+		return false
+	}
+	for i := range from {
+		if i != index && !from[i].Equal(to[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// unique says whether a key names one item of a list, or none.
+func unique(list *object.Node, key string) bool {
+	at := list.Lookup(object.Path{{Item: true, Key: key}})
+	if at == nil {
+		return true
+	}
+	return object.ItemStep(list, slices.Index(list.Items, at)).Key == key
 }
 
 // merged says whether a value of the base is the place to edit although the
@@ -232,23 +335,37 @@ func merged(base, built *object.Node) bool {
 	return false
 }
 
-// above returns the nearest place above a field that the object does not have.
+// above returns the place for a field that the object does not have: where a
+// patch takes it away, or else the nearest value above that the object has.
 func (s *sources) above(root *object.Node, path object.Path) object.Position {
 	_, steps := root.Nearest(path)
-	for path = path[:steps]; ; path = path[:len(path)-1] {
-		if s.source.Root.Lookup(path) != nil {
-			return position(s.base, s.source.Root, path)
-		}
-		var found []object.Position
-		for _, p := range s.patches {
-			if p.root.Lookup(path) != nil {
-				found = append(found, position(p.file, p.root, path))
-			}
-		}
-		if len(found) == 1 {
-			return found[0]
-		}
+	gone, path := path[:steps+1], path[:steps]
+	if p, ok := s.inPatch(root, gone, takesAway); ok {
+		return p
 	}
+	if there(s.source.Root, root, gone) {
+		p := s.unknown()
+		p.Note = "removed by " + s.relative(s.kustomization) + " or a patch, line not known"
+		return p
+	}
+	if there(s.source.Root, root, path) {
+		return position(s.base, s.source.Root, path)
+	}
+	if p, ok := s.inPatch(root, path, root.Lookup(path).Equal); ok {
+		return p
+	}
+	return s.unknown()
+}
+
+// takesAway says whether a value in a patch removes what it stands for.
+func takesAway(v *object.Node) bool {
+	return v.Kind == object.Null || v.Get("$patch").Str() == "delete"
+}
+
+// there says whether a source has a value, at the same place.
+func there(source, built *object.Node, path object.Path) bool {
+	v := source.Lookup(path)
+	return v != nil && v.Kind != object.Null && aligned(source, built, path)
 }
 
 // position returns the place of a path in a document.

@@ -3,7 +3,6 @@
 package kustomize
 
 import (
-	"os"
 	"path/filepath"
 
 	"sconce.dev/sconce/object"
@@ -50,7 +49,7 @@ func (o *owned) walk(dir string) {
 	}
 	o.seen[real] = true
 	file := kustomizationIn(real)
-	data, err := os.ReadFile(file)
+	data, err := readRegular(file)
 	if err != nil {
 		return
 	}

@@ -3,7 +3,6 @@
 package kustomize
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -54,7 +53,7 @@ func Roots(dirs []string) []Root {
 // used returns the resolved folders that a kustomization names.
 func used(dir string) (names []string, component bool) {
 	file := kustomizationIn(dir)
-	data, err := os.ReadFile(file)
+	data, err := readRegular(file)
 	if err != nil {
 		return nil, false
 	}

@@ -176,7 +176,7 @@ func TestOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond)
-	in.Close()
+	_ = in.Close() // the worker may be gone
 	gone := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(gone) }()
 	select {

@@ -45,7 +45,7 @@ func HelmShim(args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch {
 	case len(args) > 0 && args[0] == "version":
-		fmt.Fprintln(stdout, "v4.3.1")
+		_, err = fmt.Fprintln(stdout, "v4.3.1")
 	case len(args) > 0 && args[0] == "template":
 		err = template(args[1:], stdout)
 	case len(args) > 0 && args[0] == "pull":
@@ -69,7 +69,7 @@ func complain(stderr io.Writer, err error) {
 		e = kustomize.Error(*he)
 	}
 	text, _ := json.Marshal(e)
-	fmt.Fprintf(stderr, "%s%s\n", kustomize.HelmComplaint, text)
+	_, _ = fmt.Fprintf(stderr, "%s%s\n", kustomize.HelmComplaint, text) // there is nowhere else to say it
 }
 
 // pull says where the chart must be.

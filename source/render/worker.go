@@ -114,7 +114,7 @@ func (w *worker) read(in io.Reader, requests chan<- *request, broken chan<- erro
 			w.mu.Lock()
 			if w.busy {
 				endGroup()
-				os.Exit(1)
+				os.Exit(1) //nolint:gocritic // nobody is left to read the requests
 			}
 			w.mu.Unlock()
 			broken <- err
@@ -181,7 +181,7 @@ func buildOverlay(r *request) (*kustomize.Rendered, error) {
 			if err := os.Setenv(name, value); err != nil {
 				return nil, err
 			}
-			defer os.Unsetenv(name)
+			defer func() { _ = os.Unsetenv(name) }() // fails for no name that could be set
 		}
 	}
 	return kustomize.Build(r.Dir, opts)
