@@ -39,7 +39,7 @@ func (j *junitWriter) Close() error {
 		s.ID, s.Time = len(suites.Suites), "0.000"
 		suites.AddSuite(s)
 	}
-	out.WriteString(xml.Header)
+	_, _ = out.WriteString(xml.Header) // Flush returns the error
 	if err := suites.WriteXML(out); err != nil {
 		return fmt.Errorf("writing JUnit XML: %w", err)
 	}

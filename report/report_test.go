@@ -147,7 +147,9 @@ func TestConvertNewerFields(t *testing.T) {
 	if err := report.Convert(bytes.NewReader(newer), w); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff(string(stored), got.String()); diff != "" {
 		t.Error(diff)
 	}

@@ -150,7 +150,9 @@ func TestMarkdownBound(t *testing.T) {
 	listed := strings.Count(out, "<br><code>")
 	var more int
 	if _, rest, ok := strings.Cut(out, "\nAnd "); ok {
-		fmt.Sscanf(rest, "%d more findings", &more)
+		if _, err := fmt.Sscanf(rest, "%d more findings", &more); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if listed == 0 || listed+more != 3000 {
 		t.Errorf("%d listed and %d more, want 3000", listed, more)
@@ -292,11 +294,11 @@ func TestStreamed(t *testing.T) {
 	var out bytes.Buffer
 	w, _ := report.New("table", &out, report.Options{})
 	first, second := plainFindings()[0], oddFindings()[0]
-	w.Write(&verdict.Message{Finding: first})
+	_ = w.Write(&verdict.Message{Finding: first})
 	if out.Len() > 0 {
 		t.Error("a file is printed before it is complete")
 	}
-	w.Write(&verdict.Message{Finding: second})
+	_ = w.Write(&verdict.Message{Finding: second})
 	if !strings.Contains(out.String(), first.Message) {
 		t.Error("the first file is not printed yet")
 	}
@@ -341,9 +343,9 @@ func BenchmarkWrite(b *testing.B) {
 			for b.Loop() {
 				w, _ := report.New(format, io.Discard, report.Options{Color: true})
 				for _, m := range messages {
-					w.Write(m)
+					_ = w.Write(m)
 				}
-				w.Close()
+				_ = w.Close()
 			}
 		})
 	}

@@ -94,7 +94,7 @@ func (t *table) Close() error {
 }
 
 func (t *table) line(format string, args ...any) {
-	fmt.Fprintf(t.out, format+"\n", args...)
+	_, _ = fmt.Fprintf(t.out, format+"\n", args...) // Flush returns the error
 }
 
 // release prints the findings that are held.
@@ -117,7 +117,7 @@ func (t *table) object(o *objectGroup) {
 	if by := renderedText(o.Rendered, o.Source); by != "" {
 		head += ", " + by
 	}
-	for i, l := range wrap(head, t.width-4, 0) {
+	for i, l := range wrap(head, t.width-4) {
 		t.line("%s%s", pad(2+2*min(i, 1)), l)
 	}
 	for _, f := range o.Findings {
@@ -133,7 +133,7 @@ const indent = 12
 func (t *table) finding(f *findingGroup) {
 	word := outcomeText(f.Finding)
 	paint := t.paint.outcome(word)
-	for i, l := range wrap(headText(f.Finding), t.width-indent, 0) {
+	for i, l := range wrap(headText(f.Finding), t.width-indent) {
 		if i == 0 {
 			t.line("  %s%s%s", paint(word), pad(max(1, indent-2-width(word))), t.name(f.Control, l))
 			continue
@@ -185,7 +185,7 @@ func (t *table) block(label, text string) {
 		label += ": "
 	}
 	hang := width(label)
-	for i, l := range wrap(text, t.width-indent-hang, 0) {
+	for i, l := range wrap(text, t.width-indent-hang) {
 		if i == 0 {
 			t.text(t.paint.dim(label) + l)
 			continue
@@ -287,7 +287,7 @@ func fixLabel(fix *verdict.Fix) string {
 
 // hanging prints an item below a label.
 func (t *table) hanging(s string) {
-	for i, l := range wrap(s, t.width-indent-4, 0) {
+	for i, l := range wrap(s, t.width-indent-4) {
 		t.text(pad(2+2*min(i, 1)) + l)
 	}
 }

@@ -39,7 +39,7 @@ func (t *table) notices() {
 
 // entry prints a word, prose beside it and a place below.
 func (t *table) entry(word, text string, p object.Position) {
-	for i, l := range wrap(text, t.width-indent, 0) {
+	for i, l := range wrap(text, t.width-indent) {
 		if i == 0 {
 			t.line("  %s%s%s", t.paint.outcome(word)(word), pad(indent-2-len(word)), l)
 			continue
@@ -93,7 +93,7 @@ func (t *table) clean(s *verdict.Summary) {
 
 // prose prints a sentence.
 func (t *table) prose(text string) {
-	for _, l := range wrap(text, t.width, 0) {
+	for _, l := range wrap(text, t.width) {
 		t.line("%s", l)
 	}
 }

@@ -65,25 +65,24 @@ func width(s string) int {
 	return displaywidth.String(s)
 }
 
-// wrap breaks prose into lines of at most max columns, first of at most
-// max-used.
-func wrap(s string, max, used int) []string {
+// wrap breaks prose into lines of at most max columns.
+func wrap(s string, max int) []string {
 	var lines []string
-	line, room := "", max-used
+	line := ""
 	for _, word := range strings.Fields(visible(s)) {
 		for {
 			joined := word
 			if line != "" {
 				joined = line + " " + word
 			}
-			if width(joined) <= room {
+			if width(joined) <= max {
 				line = joined
 				break
 			}
 			if line == "" {
-				line, word = cutLeft(word, room)
+				line, word = cutLeft(word, max)
 			}
-			lines, line, room = append(lines, line), "", max
+			lines, line = append(lines, line), ""
 		}
 	}
 	return append(lines, line)
