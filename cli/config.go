@@ -23,6 +23,8 @@ import (
 // exceptions.
 const defaultConfig = ".sconce"
 
+const configUsage = "file or folder of your own controls, baselines and exceptions (default " + defaultConfig + " here or above, within the repository)"
+
 // configFlags choose the rules.
 type configFlags struct {
 	config      []string
@@ -35,7 +37,7 @@ type configFlags struct {
 func (f *configFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.baseline, "baseline", "b", catalog.Default, "the baseline to hold everything against; sconce list baselines shows them")
-	flags.StringArrayVarP(&f.config, "config", "c", nil, "file or folder of your own controls, baselines and exceptions (default "+defaultConfig+", if it is there)")
+	flags.StringArrayVarP(&f.config, "config", "c", nil, configUsage)
 	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
 	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 (default: the baseline's)")
@@ -63,9 +65,7 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 		return nil, err
 	}
 	if len(paths) == 0 {
-		if info, err := os.Stat(defaultConfig); err == nil && info.IsDir() {
-			paths = []string{defaultConfig}
-		}
+		paths = projectConfig()
 	}
 	var mistakes []error
 	for _, p := range paths {
@@ -103,6 +103,31 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 		return nil
 	})
 	return mistakes, err
+}
+
+// projectConfig returns the project's own configuration: .sconce in the working
+// directory, or in the nearest folder above it that belongs to the same Git
+// repository.
+func projectConfig() []string {
+	if isFolder(defaultConfig) {
+		return []string{defaultConfig}
+	}
+	found := ""
+	for dir := "."; ; dir = filepath.Join(dir, "..") {
+		if config := filepath.Join(dir, defaultConfig); found == "" && isFolder(config) {
+			found = config
+		}
+		if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil && found != "" {
+			return []string{found}
+		} else if abs, absErr := filepath.Abs(dir); err == nil || absErr != nil || filepath.Dir(abs) == abs {
+			return nil // nothing in the repository, or no repository
+		}
+	}
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // walkConfig calls a function for each file at or below a path, links followed.

@@ -41,7 +41,7 @@ func newExplain(s Streams) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVarP(&config, "config", "c", nil, "file or folder of your own controls, baselines and exceptions (default "+defaultConfig+", if it is there)")
+	cmd.Flags().StringArrayVarP(&config, "config", "c", nil, configUsage)
 	return cmd
 }
 

@@ -24,7 +24,7 @@ func newList(s Streams) *cobra.Command {
   sconce list baselines
   sconce list controls -o json | jq -r .metadata.name`,
 	}
-	cmd.PersistentFlags().StringArrayVarP(&config, "config", "c", nil, "file or folder of your own controls, baselines and exceptions (default "+defaultConfig+", if it is there)")
+	cmd.PersistentFlags().StringArrayVarP(&config, "config", "c", nil, configUsage)
 	var format string
 	cmd.PersistentFlags().StringVarP(&format, "output", "o", "table", "format: table or json")
 	list := func(what string, table func(io.Writer, *baseline.Library), each func(*baseline.Library, func(any) error) error) *cobra.Command {

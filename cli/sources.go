@@ -42,6 +42,11 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 // discover finds what there is to read. The function that it returns releases
 // what reading needed.
 func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline) (*source.Plan, func(), error) {
+	for _, name := range f.helm.ValueFiles {
+		if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+			return nil, nil, fmt.Errorf("--values: %s is not a file that can be read", name)
+		}
+	}
 	f.helm.KubeVersion = b.Version.String()
 	opts := source.Options{Stdin: s.In, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
 	closeAll := func() {}
