@@ -132,7 +132,7 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) *perUnit {
 
 // maxPerUnit is how many findings of one unit are told one by one. It bounds
 // the memory that a unit made to have many can take.
-const maxPerUnit = 20_000
+const maxPerUnit = 100_000
 
 // tooMany says, once for each unit, that not all of its findings are told.
 func (e *Engine) tooMany(out *perUnit, o *object.Object) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // Object is one Kubernetes object. It is immutable.
@@ -108,8 +109,7 @@ func (o *Object) Position(path Path) Position {
 	spot, _ := o.Root.SpotOf(path)
 	p := Position{File: o.Origin.Source, Line: spot.Line, Column: spot.Col}
 	if spot.Line > 0 {
-		line := o.Origin.lines().line(spot.Line - o.Origin.FirstLine + 1)
-		p.Quote, p.QuoteColumn = Window(line, spot.Col)
+		p.Quote, p.QuoteColumn = o.Origin.lines().quote(spot.Line-o.Origin.FirstLine+1, spot.Col)
 	}
 	return p
 }
@@ -124,24 +124,44 @@ func (o *Origin) lines() *lineIndex {
 type lineIndex struct {
 	text   []byte
 	starts []int
+	ascii  bool // columns are bytes
 }
 
 func newLineIndex(text []byte) *lineIndex {
-	x := &lineIndex{text: text, starts: []int{0}}
+	x := &lineIndex{text: text, starts: []int{0}, ascii: true}
 	for i, c := range text {
 		if c == '\n' {
 			x.starts = append(x.starts, i+1)
 		}
+		x.ascii = x.ascii && c < utf8.RuneSelf
 	}
 	return x
 }
 
-// line returns line n, from 1, or "" if there is none.
-func (x *lineIndex) line(n int) string {
+// longLine is the longest line in which a column is looked for character by
+// character, in bytes.
+const longLine = 16 << 10
+
+// quote returns what of line n, from 1, is quoted for a column.
+func (x *lineIndex) quote(n, col int) (string, int) {
 	if n < 1 || n > len(x.starts) {
-		return ""
+		return "", 0
 	}
-	return LineOf(x.text[x.starts[n-1]:], 1)
+	end := len(x.text)
+	if n < len(x.starts) {
+		end = x.starts[n]
+	}
+	line := bytes.TrimRight(x.text[x.starts[n-1]:end], "\r\n")
+	switch {
+	case len(line) <= longLine:
+		return Window(string(line), col)
+	case !x.ascii:
+		return "", 0
+	}
+	// Minified JSON: thousands of findings may point into one line.
+	start := min(max(0, col-quoteWidth), len(line))
+	quote, column := Window(string(line[start:min(len(line), start+2*quoteWidth)]), col-start)
+	return quote, column
 }
 
 // quoteWidth is how much of a line is quoted, in characters: minified JSON is

@@ -302,3 +302,27 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// TestQuote holds that a line of any length is quoted around the column, with
+// the column in its place, and that it costs little.
+func TestQuote(t *testing.T) {
+	for _, filler := range []string{"x", "é"} {
+		long := strings.Repeat(filler, 5000) + "HERE" + strings.Repeat(filler, 40_000)
+		for _, text := range []string{"a\n" + long + "\nb", long} {
+			n := 1 + strings.Count(text[:strings.Index(text, "HERE")], "\n")
+			quote, col := newLineIndex([]byte(text)).quote(n, 5001)
+			if filler != "x" {
+				if quote != "" {
+					t.Errorf("a long line that is not ASCII is quoted: %d bytes", len(quote))
+				}
+				continue
+			}
+			if len(quote) > quoteWidth || !strings.HasPrefix(quote[col-1:], "HERE") {
+				t.Errorf("column %d of %q", col, quote)
+			}
+		}
+	}
+	if quote, col := newLineIndex([]byte("ab\r\ncd")).quote(1, 2); quote != "ab" || col != 2 {
+		t.Errorf("%q %d", quote, col)
+	}
+}
