@@ -309,7 +309,8 @@ func TestQuote(t *testing.T) {
 	for _, filler := range []string{"x", "é"} {
 		long := strings.Repeat(filler, 5000) + "HERE" + strings.Repeat(filler, 40_000)
 		for _, text := range []string{"a\n" + long + "\nb", long} {
-			n := 1 + strings.Count(text[:strings.Index(text, "HERE")], "\n")
+			before, _, _ := strings.Cut(text, "HERE")
+			n := 1 + strings.Count(before, "\n")
 			quote, col := newLineIndex([]byte(text)).quote(n, 5001)
 			if filler != "x" {
 				if quote != "" {
