@@ -118,7 +118,7 @@ func (f *format) layout(text []byte) (doc *layout, err error) {
 		case lost:
 			err = refuse("line %d is laid out in a way that cannot be edited safely: edit it by hand", 1+bytes.Count(text[:min(int(r), len(text))], []byte("\n")))
 		default:
-			panic(r)
+			err = refuse("the text is laid out in a way that was not foreseen (%v): edit it by hand", r)
 		}
 	}()
 	doc.root = s.node(y.Content[0], nil, object.Step{}, 0, -1)
