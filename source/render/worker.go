@@ -97,8 +97,9 @@ func (refuse) RoundTrip(r *http.Request) (*http.Response, error) {
 type worker struct {
 	out io.Writer
 	// mu guards what follows and the writing of answers.
-	mu   sync.Mutex
-	busy bool
+	mu sync.Mutex
+	// pending are the requests that were read and not yet answered.
+	pending int
 }
 
 // read hands requests over. It keeps reading while one is served, to see the
@@ -112,7 +113,7 @@ func (w *worker) read(in io.Reader, requests chan<- *request, broken chan<- erro
 				err = nil
 			}
 			w.mu.Lock()
-			if w.busy {
+			if w.pending > 0 {
 				endGroup()
 				os.Exit(1) //nolint:gocritic // nobody is left to read the requests
 			}
@@ -120,15 +121,17 @@ func (w *worker) read(in io.Reader, requests chan<- *request, broken chan<- erro
 			broken <- err
 			return
 		}
+		// Counted before it is handed over: the end of the input may be read
+		// before anybody begins to serve it.
+		w.mu.Lock()
+		w.pending++
+		w.mu.Unlock()
 		requests <- &r
 	}
 }
 
 // begin starts to watch the memory for a request.
 func (w *worker) begin(r *request) {
-	w.mu.Lock()
-	w.busy = true
-	w.mu.Unlock()
 	watch(r.MemoryMiB, func() {
 		w.mu.Lock() // for good: no other answer may follow
 		_ = writeFrame(w.out, &answer{Failed: tooMuch(r.MemoryMiB), GaveUp: true})
@@ -141,7 +144,7 @@ func (w *worker) begin(r *request) {
 func (w *worker) end(a *answer) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.busy = false
+	w.pending--
 	unwatch()
 	return writeFrame(w.out, a)
 }
