@@ -12,6 +12,9 @@ import (
 // appendBlock writes the entry of v after the last one of a block collection.
 func (p *planner) appendBlock(n *node, v *object.Node) error {
 	doc, pen := p.doc, p.pen(n)
+	if len(n.entries) == 0 {
+		return refuse("the mapping at line %d holds only what is merged into it: edit it by hand", doc.line(n.start))
+	}
 	last := &n.entries[len(n.entries)-1]
 	if last.explicit {
 		return refuse("the mapping at line %d has keys written with ?: edit it by hand", doc.line(n.start))

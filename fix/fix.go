@@ -58,7 +58,13 @@ const bom = "\xef\xbb\xbf"
 // Paths count from the document's root (an object inside a List has items[i]
 // before its own) and are those of the tree before any edit: removing two items
 // by index needs no care for the order. The error is always a *Refused.
-func Apply(text object.Text, edits []verdict.Edit) (*Patch, error) {
+func Apply(text object.Text, edits []verdict.Edit) (patch *Patch, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			// A layout that was not foreseen must not end the program.
+			patch, err = nil, refuse("the text is laid out in a way that was not foreseen (%v): edit it by hand", r)
+		}
+	}()
 	src := bytes.TrimPrefix(text.Bytes, []byte(bom))
 	mark := len(text.Bytes) - len(src)
 	f, err := detect(src)
