@@ -70,8 +70,8 @@ var env = sync.OnceValues(func() (*cel.Env, error) {
 
 // evalEnv has the functions and types of env without its cost tracking, which
 // takes half of an evaluation's time: for expressions whose cost is bounded
-// before they run. optional's own evaluation comes with cel.OptionalTypes; no
-// other library of the environment has any.
+// before they run. optional's own evaluation comes with cel.OptionalTypes; what
+// else the libraries add to a program only tracks cost.
 var evalEnv = sync.OnceValues(func() (*cel.Env, error) {
 	full, err := env()
 	if err != nil {
@@ -96,8 +96,8 @@ type expression struct {
 	once   sync.Once
 	err    error
 	ast    *cel.Ast
-	// bounds are the most that one evaluation can cost for an object of any
-	// size, and for a small one.
+	// anyBound is the most that one evaluation can cost for an object of any
+	// size, smallBound for a small one.
 	anyBound, smallBound uint64
 	fast, exact          func() (cel.Program, error)
 	opaque               bool

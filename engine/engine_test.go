@@ -221,3 +221,18 @@ func TestMask(t *testing.T) {
 		t.Errorf("the secret is shown: %s", out)
 	}
 }
+
+// faulty is a unit that panics.
+type faulty struct{}
+
+// Read implements snapshot.Unit.
+func (faulty) Read(context.Context, snapshot.Sink) snapshot.Tally { panic("a fault") }
+
+// TestFault holds that a fault in one unit is a problem, and the others are
+// judged.
+func TestFault(t *testing.T) {
+	findings, problems, _, s := collect(t, newEngine(t, catalog.Default), []snapshot.Unit{faulty{}, text(pod("p", bad))})
+	if len(problems) != 1 || s.Problems != 1 || !strings.Contains(problems[0].Message, "a fault") || len(findings) == 0 {
+		t.Errorf("%+v, %d findings", problems, len(findings))
+	}
+}

@@ -107,8 +107,8 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 }
 
 // unit reads and judges one unit.
-func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) *perUnit {
-	out := &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
+func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) (out *perUnit) {
+	out = &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
 	defer func() {
 		if r := recover(); r != nil {
