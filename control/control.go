@@ -32,7 +32,6 @@ type Control struct {
 	// Position is where the control was read from.
 	Position object.Position
 
-	version  Version
 	kinds    map[object.GroupKind]bool
 	pods     map[object.GroupKind]object.Path // further kinds with pod templates
 	elements elements
@@ -73,7 +72,7 @@ type addEdit struct {
 // the CEL expressions to be compiled when they are first needed; Compile does
 // that at once.
 func New(c *v1alpha1.Control, opts Options) (*Control, error) {
-	out := &Control{Control: c, version: opts.KubernetesVersion, kinds: map[object.GroupKind]bool{}}
+	out := &Control{Control: c, kinds: map[object.GroupKind]bool{}}
 	for _, k := range c.Spec.Match.Kinds {
 		out.kinds[object.GroupKind{Group: k.Group, Kind: k.Kind}] = true
 	}

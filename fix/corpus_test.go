@@ -35,8 +35,16 @@ func hardening(root *object.Node, base object.Path, ref object.Ref) [][]verdict.
 	}
 	base = base.Append(at...).Fields("spec")
 	out := [][]verdict.Edit{{edit1(verdict.Set, base.Fields("securityContext", "seccompProfile", "type"), `"RuntimeDefault"`)}}
-	for _, c := range object.Containers(spec) {
-		path := base.Fields(c.List).Append(object.ItemStep(spec.Get(c.List), c.Index)).Fields("securityContext")
+	var containers []object.Path
+	for _, name := range object.ContainerLists {
+		if list := spec.Get(name); list != nil {
+			for i := range list.Items {
+				containers = append(containers, base.Fields(name).Append(object.ItemStep(list, i)))
+			}
+		}
+	}
+	for _, container := range containers {
+		path := container.Fields("securityContext")
 		out = append(out,
 			[]verdict.Edit{edit1(verdict.Set, path.Fields("privileged"), "false")},
 			[]verdict.Edit{

@@ -39,27 +39,3 @@ func PodPath(gk GroupKind) (Path, bool) {
 
 // ContainerLists are the fields of a pod's spec that hold containers.
 var ContainerLists = [...]string{"initContainers", "containers", "ephemeralContainers"}
-
-// Container is one container of a pod.
-type Container struct {
-	// Node is the container; List the field that it stands in; Index its place.
-	Node  *Node
-	List  string
-	Index int
-}
-
-// Containers returns the containers of a pod's spec: init, ordinary and
-// ephemeral, in the order of their lists.
-func Containers(spec *Node) []Container {
-	var out []Container
-	for _, list := range ContainerLists {
-		items := spec.Get(list)
-		if items == nil || items.Kind != List {
-			continue
-		}
-		for i, item := range items.Items {
-			out = append(out, Container{item, list, i})
-		}
-	}
-	return out
-}
