@@ -18,6 +18,8 @@ type Baseline struct {
 	Name, Title string
 	// Version is the version of Kubernetes that it judges for.
 	Version control.Version
+	// Frameworks are the titles of the standards that controls refer to.
+	Frameworks map[string]string
 	// Rules are the controls that are on, the most severe first, then by name.
 	Rules []*Rule
 }
@@ -77,7 +79,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 			choices[n] = &choice{}
 		}
 	}
-	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version}
+	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version, Frameworks: l.FrameworkTitles()}
 	for _, n := range l.Controls() {
 		ch := choices[n]
 		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
@@ -184,9 +186,5 @@ func selects(s *v1alpha1.Selector, c *v1alpha1.ControlSpec) bool {
 		len(s.Layers) > 0 && !slices.Contains(s.Layers, c.Layer) {
 		return false
 	}
-	if s.PodSecurity == "" {
-		return true
-	}
-	ps := c.References.PodSecurity
-	return ps != nil && (ps.Level == v1alpha1.PodSecurityBaseline || s.PodSecurity == v1alpha1.PodSecurityRestricted)
+	return len(s.References) == 0 || slices.ContainsFunc(s.References, c.References.Meets)
 }

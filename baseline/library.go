@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Library struct {
 	controls   map[string]*entry[v1alpha1.Control]
 	baselines  map[string]*entry[v1alpha1.Baseline]
 	exceptions map[string]*entry[v1alpha1.Exception]
+	frameworks map[string]*entry[v1alpha1.Framework]
 }
 
 // entry is a document and where it was read from.
@@ -44,6 +46,7 @@ func NewLibrary() *Library {
 		controls:   map[string]*entry[v1alpha1.Control]{},
 		baselines:  map[string]*entry[v1alpha1.Baseline]{},
 		exceptions: map[string]*entry[v1alpha1.Exception]{},
+		frameworks: map[string]*entry[v1alpha1.Framework]{},
 	}
 }
 
@@ -125,9 +128,11 @@ func (l *Library) add(file string, text object.Text, root *object.Node, builtIn 
 		return add(l.baselines, entry[v1alpha1.Baseline]{new(v1alpha1.Baseline), file, root, text, builtIn})
 	case "Exception":
 		return add(l.exceptions, entry[v1alpha1.Exception]{new(v1alpha1.Exception), file, root, text, builtIn})
+	case "Framework":
+		return add(l.frameworks, entry[v1alpha1.Framework]{new(v1alpha1.Framework), file, root, text, builtIn})
 	default:
 		spot, _ := root.SpotOf(object.ParsePath("kind"))
-		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("kind is %q; want Control, Baseline or Exception", kind)}}
+		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("kind is %q; want Control, Baseline, Framework or Exception", kind)}}
 	}
 }
 
@@ -150,10 +155,10 @@ func add[T any](into map[string]*entry[T], e entry[T]) Errors {
 
 // validName says whether a name can be a file, a page and an object's name.
 func validName(name string) bool {
-	if name == "" || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if name == "" || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
 		return false
 	}
-	return name[0] != '-' && name[len(name)-1] != '-'
+	return !strings.ContainsRune("-.", rune(name[0])) && !strings.ContainsRune("-.", rune(name[len(name)-1]))
 }
 
 // errorf returns a mistake at a field of the entry.
@@ -228,6 +233,26 @@ func (l *Library) Baseline(name string) *v1alpha1.Baseline {
 	return nil
 }
 
+// Frameworks returns the names of all frameworks, sorted.
+func (l *Library) Frameworks() []string { return names(l.frameworks) }
+
+// Framework returns a framework by its name, or nil.
+func (l *Library) Framework(name string) *v1alpha1.Framework {
+	if e := l.frameworks[name]; e != nil {
+		return e.doc
+	}
+	return nil
+}
+
+// FrameworkTitles returns the title of every framework by its name.
+func (l *Library) FrameworkTitles() map[string]string {
+	out := make(map[string]string, len(l.frameworks))
+	for name, e := range l.frameworks {
+		out[name] = e.doc.Spec.Title
+	}
+	return out
+}
+
 // BuiltIn says whether a control came with the program.
 func (l *Library) BuiltIn(control string) bool {
 	e := l.controls[control]
@@ -259,6 +284,12 @@ func (l *Library) Check(today time.Time) error {
 	for _, name := range names(l.controls) {
 		if e := l.controls[name]; !e.builtIn {
 			errs = append(errs, checkControl(e)...)
+			errs = append(errs, l.checkReferences(e)...)
+		}
+	}
+	for _, name := range names(l.frameworks) {
+		if e := l.frameworks[name]; !e.builtIn {
+			errs = append(errs, checkFramework(e)...)
 		}
 	}
 	for _, name := range names(l.baselines) {
@@ -302,6 +333,49 @@ func checkControl(e *entry[v1alpha1.Control]) Errors {
 	}
 	if err != nil {
 		errs = append(errs, e.mistake(err))
+	}
+	return errs
+}
+
+// checkReferences checks that the sections that a control names are there.
+func (l *Library) checkReferences(e *entry[v1alpha1.Control]) Errors {
+	var errs Errors
+	for _, name := range slices.Sorted(maps.Keys(e.doc.Spec.References)) {
+		f := l.frameworks[name]
+		if f == nil {
+			errs = append(errs, e.errorf("spec.references", "unknown framework %q; there are %s", name, strings.Join(l.Frameworks(), ", ")))
+			continue
+		}
+		for _, id := range e.doc.Spec.References[name] {
+			if !slices.ContainsFunc(f.doc.Spec.Sections, func(s v1alpha1.Section) bool { return s.ID == id }) {
+				errs = append(errs, e.errorf("spec.references", "framework %s has no section %q", name, id))
+			}
+		}
+	}
+	return errs
+}
+
+func checkFramework(e *entry[v1alpha1.Framework]) Errors {
+	var errs Errors
+	if strings.TrimSpace(e.doc.Spec.Title) == "" {
+		errs = append(errs, e.errorf("spec.title", "spec.title is missing"))
+	}
+	if len(e.doc.Spec.Sections) == 0 {
+		errs = append(errs, e.errorf("spec.sections", "spec.sections is empty"))
+	}
+	seen := map[string]bool{}
+	for i, s := range e.doc.Spec.Sections {
+		field := fmt.Sprintf("spec.sections[%d]", i)
+		if s.ID == "" || strings.TrimSpace(s.Title) == "" {
+			errs = append(errs, e.errorf(field, "%s: id and title are needed", field))
+		}
+		if seen[s.ID] {
+			errs = append(errs, e.errorf(field+".id", "section %q is there twice", s.ID))
+		}
+		seen[s.ID] = true
+		if s.Assessment != "" {
+			enum(&errs, e, field+".assessment", s.Assessment, v1alpha1.Automated, v1alpha1.Manual)
+		}
 	}
 	return errs
 }
@@ -410,9 +484,6 @@ func (l *Library) checkSelector(e *entry[v1alpha1.Baseline], field string, s *v1
 	}
 	for i, v := range s.Layers {
 		enum(&errs, e, fmt.Sprintf("%s.layers[%d]", field, i), v, v1alpha1.Application, v1alpha1.Cluster, v1alpha1.Infrastructure)
-	}
-	if s.PodSecurity != "" {
-		enum(&errs, e, field+".podSecurity", s.PodSecurity, v1alpha1.PodSecurityBaseline, v1alpha1.PodSecurityRestricted)
 	}
 	if len(errs) > 0 {
 		return errs

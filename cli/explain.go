@@ -37,7 +37,7 @@ func newExplain(s Streams) *cobra.Command {
 				_, err := l.Resolve(l.Baselines()[0], baseline.Options{Only: args})
 				return err
 			}
-			explain(s.Out, c)
+			explain(s.Out, c, l.FrameworkTitles())
 			return nil
 		},
 	}
@@ -46,7 +46,7 @@ func newExplain(s Streams) *cobra.Command {
 }
 
 // explain prints a control for a person.
-func explain(w io.Writer, c *v1alpha1.Control) {
+func explain(w io.Writer, c *v1alpha1.Control, frameworks map[string]string) {
 	spec := &c.Spec
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("%s: %s\n", c.Name, spec.Title)
@@ -68,10 +68,10 @@ func explain(w io.Writer, c *v1alpha1.Control) {
 		}
 		p("\n")
 	}
-	if refs := spec.References.Standards(); len(refs) > 0 {
+	if refs := spec.References.Standards(frameworks); len(refs) > 0 {
 		p("References\n")
 		for _, r := range refs {
-			p("  %s: %s\n", r.Name, strings.Join(r.Sections, ", "))
+			p("  %s: %s\n", r.Title, strings.Join(r.Sections, ", "))
 		}
 	}
 }

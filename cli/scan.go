@@ -183,6 +183,7 @@ func (r *scanRun) config(f *scanFlags, targets []string) error {
 	return r.out.Write(&verdict.Message{Config: &verdict.Config{
 		Stream: verdict.StreamVersion, Program: "sconce", Version: version(), Targets: targets,
 		Baseline: r.baseline.Name, KubernetesVersion: r.baseline.Version.String(), Revision: f.revision,
+		Frameworks: r.baseline.Frameworks,
 	}})
 }
 

@@ -32,7 +32,7 @@ func TestDocs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages[name+".md"] = page(l.Control(name), fixture)
+		pages[name+".md"] = page(l.Control(name), fixture, l.FrameworkTitles())
 	}
 	if *update {
 		if err := os.MkdirAll(docsDir, 0o755); err != nil {
@@ -104,7 +104,7 @@ func index(l *baseline.Library) []byte {
 }
 
 // page is the page of one control.
-func page(c *v1alpha1.Control, fixture []byte) []byte {
+func page(c *v1alpha1.Control, fixture []byte, frameworks map[string]string) []byte {
 	var b bytes.Buffer
 	s := &c.Spec
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
@@ -139,10 +139,10 @@ func page(c *v1alpha1.Control, fixture []byte) []byte {
 		}
 		p("\n")
 	}
-	if refs := s.References.Standards(); len(refs) > 0 {
+	if refs := s.References.Standards(frameworks); len(refs) > 0 {
 		p("## References\n\n")
 		for _, r := range refs {
-			p("- %s: %s\n", r.Name, strings.Join(r.Sections, ", "))
+			p("- %s: %s\n", r.Title, strings.Join(r.Sections, ", "))
 		}
 		p("\n")
 	}

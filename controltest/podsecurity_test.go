@@ -21,6 +21,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
@@ -104,15 +105,26 @@ func (v *podSecurityVersion) reference(level api.Level, pod *corev1.Pod) []strin
 func (v *podSecurityVersion) catalogue(o *object.Object) (failed failedChecks, undecided []string) {
 	failed = failedChecks{}
 	for _, r := range v.rules {
-		got, ps := r.Judge(o, nil), r.Spec.References.PodSecurity
+		got := r.Judge(o, nil)
 		switch got.Outcome {
 		case verdict.Fail:
-			failed[ps.Check] = api.Level(ps.Level)
+			level, check := podSecurityCheck(r.Spec.References)
+			failed[check] = level
 		case verdict.Unknown:
 			undecided = append(undecided, fmt.Sprintf("%s: %s", r.Name, got.Findings[0].Message))
 		}
 	}
 	return failed, undecided
+}
+
+// podSecurityCheck returns the check of the standards that a control is part
+// of, and its level.
+func podSecurityCheck(r v1alpha1.References) (level api.Level, check string) {
+	if len(r["pss"]) == 0 {
+		return "", ""
+	}
+	l, check, _ := strings.Cut(r["pss"][0], "/")
+	return api.Level(l), check
 }
 
 // failedChecks are checks with their levels.
@@ -190,14 +202,14 @@ func TestPodSecurityChecks(t *testing.T) {
 		want[string(c.ID)] = string(c.Level)
 	}
 	for _, name := range l.Controls() {
-		ps := l.Control(name).Spec.References.PodSecurity
-		if ps == nil {
+		level, check := podSecurityCheck(l.Control(name).Spec.References)
+		if check == "" {
 			continue
 		}
-		if level, ok := want[ps.Check]; !ok || level != string(ps.Level) {
-			t.Errorf("control %s refers to check %s of level %s; Kubernetes has no such check", name, ps.Check, ps.Level)
+		if want, ok := want[check]; !ok || api.Level(want) != level {
+			t.Errorf("control %s refers to check %s of level %s; Kubernetes has no such check", name, check, level)
 		}
-		got[ps.Check] = string(ps.Level)
+		got[check] = string(level)
 	}
 	for id, level := range want {
 		if _, ok := got[id]; !ok {
@@ -220,7 +232,7 @@ func checkPodSecurityProfiles(t *testing.T, l *baseline.Library) {
 			got = append(got, r.Name)
 		}
 		for _, c := range l.Controls() {
-			if ps := l.Control(c).Spec.References.PodSecurity; ps != nil && (level == api.LevelRestricted || api.Level(ps.Level) == level) {
+			if of, check := podSecurityCheck(l.Control(c).Spec.References); check != "" && (level == api.LevelRestricted || of == level) {
 				want = append(want, c)
 			}
 		}

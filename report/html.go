@@ -287,7 +287,7 @@ func (h *htmlWriter) finding(f *findingGroup, ids map[string]bool) pageFinding {
 		Control: visible(f.Control), Severity: visible(string(f.Severity)), Outcome: string(f.Outcome),
 		Topic: visible(c.Topic), Title: prose(c.Title), Action: visible(string(f.Action)),
 		Message: messageText(f.Finding, c), Place: placeText(f.Position), Note: prose(f.Position.Note),
-		Quote: pageQuote(f.Position), Why: prose(c.Description), References: references(c.References), Fix: pageFixOf(f.Fix, c),
+		Quote: pageQuote(f.Position), Why: prose(c.Description), References: references(c.References, h.titles()), Fix: pageFixOf(f.Fix, c),
 	}
 	if id := visible(f.Fingerprint); id != "" && !ids[id] {
 		x.ID, ids[id] = "finding-"+id, true
@@ -352,7 +352,7 @@ func (h *htmlWriter) controlsOf() []pageControl {
 			Name: visible(name), Title: cmp.Or(prose(c.Title), visible(name)), Severity: visible(string(c.Severity)),
 			Why: prose(c.Description), ToDo: prose(c.Remediation),
 			Topic: visible(c.Topic), Layer: visible(string(c.Layer)), Phase: visible(string(c.Phase)),
-			References: references(c.References),
+			References: references(c.References, h.titles()),
 		}
 		if h.summary != nil {
 			x.Counts = h.summary.ByControl[name]

@@ -57,7 +57,7 @@ func (s *sarifWriter) run() sarifRun {
 		driver.Version = visible(c.Version)
 	}
 	for _, c := range s.controls {
-		driver.Rules = append(driver.Rules, ruleOf(c))
+		driver.Rules = append(driver.Rules, ruleOf(c, s.titles()))
 	}
 	run := sarifRun{
 		Tool:        sarifTool{driver},
@@ -74,13 +74,13 @@ func (s *sarifWriter) run() sarifRun {
 	return run
 }
 
-func ruleOf(c *verdict.Control) sarifRule {
+func ruleOf(c *verdict.Control, frameworks map[string]string) sarifRule {
 	title := cmp.Or(prose(c.Title), visible(c.Name))
 	r := sarifRule{
 		ID:     visible(c.Name),
 		Short:  sarifText{Text: title},
 		Full:   sarifText{Text: cmp.Or(prose(c.Description), title)},
-		Help:   ruleHelp(c),
+		Help:   ruleHelp(c, frameworks),
 		Config: sarifConfig{Level: levelOf(c.Severity)},
 		Properties: sarifRuleProps{
 			Tags:     ruleTags(c),
@@ -101,10 +101,10 @@ func ruleTags(c *verdict.Control) []string {
 }
 
 // ruleHelp says what to do, and which standards ask for it.
-func ruleHelp(c *verdict.Control) sarifText {
+func ruleHelp(c *verdict.Control, frameworks map[string]string) sarifText {
 	do := cmp.Or(prose(c.Remediation), prose(c.Title), visible(c.Name))
 	text, md := do, escapeMarkdown(do)
-	refs := references(c.References)
+	refs := references(c.References, frameworks)
 	if len(refs) > 0 {
 		text, md = text+"\n\nReferences:", md+"\n\n**References**\n"
 	}

@@ -48,6 +48,14 @@ func (s *scan) other(m *verdict.Message) {
 	}
 }
 
+// titles are the titles of the frameworks, by their names.
+func (s *scan) titles() map[string]string {
+	if s.config == nil {
+		return nil
+	}
+	return s.config.Frameworks
+}
+
 // place returns the index of a control, which is made if it is new.
 func (s *scan) place(name string) int {
 	if s.index == nil {

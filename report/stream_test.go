@@ -16,6 +16,10 @@ func configMessage(targets ...string) *verdict.Message {
 	return &verdict.Message{Config: &verdict.Config{
 		Stream: verdict.StreamVersion, Program: "sconce", Version: "0.1.0", Targets: targets,
 		Baseline: "restricted", KubernetesVersion: "1.36",
+		Frameworks: map[string]string{
+			"pss": "Pod Security Standards", "cis-1.12": "CIS Kubernetes Benchmark 1.12",
+			"attack-19": "MITRE ATT&CK", "nist-800-53-r5": "NIST SP 800-53 revision 5",
+		},
 	}}
 }
 
@@ -24,8 +28,7 @@ func controlMessage(name string, sev v1alpha1.Severity, title, why, do string) *
 		Name: name, Title: title, Description: why, Remediation: do, Severity: sev,
 		Layer: v1alpha1.Application, Phase: v1alpha1.Build, Topic: "pod-security",
 		References: v1alpha1.References{
-			PodSecurity:   &v1alpha1.PodSecurity{Level: v1alpha1.PodSecurityBaseline, Check: name},
-			CISKubernetes: []string{"5.2.2"}, Attack: []string{"T1611"}, NIST80053: []string{"AC-6", "CM-7"},
+			"pss": {"baseline/" + name}, "cis-1.12": {"5.2.2"}, "attack-19": {"T1611"}, "nist-800-53-r5": {"AC-6", "CM-7"},
 		},
 	}}
 }

@@ -332,26 +332,12 @@ type reference struct {
 	Standard, Sections string
 }
 
-// references are a control's references as a person reads them.
-func references(r v1alpha1.References) []reference {
+// references are a control's references as a person reads them, given the
+// titles of the frameworks.
+func references(r v1alpha1.References, frameworks map[string]string) []reference {
 	var out []reference
-	if p := r.PodSecurity; p != nil {
-		out = append(out, reference{"Pod Security Standards", visible(string(p.Level) + ", " + p.Check)})
-	}
-	for _, s := range []struct {
-		name     string
-		sections []string
-	}{
-		{"CIS Kubernetes Benchmark 1.12", r.CISKubernetes},
-		{"NSA/CISA Kubernetes Hardening Guide 1.2", r.NSA},
-		{"MITRE ATT&CK", r.Attack},
-		{"OWASP Kubernetes Top 10, 2025", r.OWASP},
-		{"OWASP Kubernetes Top 10, 2022", r.OWASP2022},
-		{"NIST SP 800-53 revision 5", r.NIST80053},
-	} {
-		if len(s.sections) > 0 {
-			out = append(out, reference{s.name, visible(strings.Join(s.sections, ", "))})
-		}
+	for _, s := range r.Standards(frameworks) {
+		out = append(out, reference{visible(s.Title), visible(strings.Join(s.Sections, ", "))})
 	}
 	return out
 }

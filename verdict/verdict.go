@@ -57,6 +57,9 @@ type Config struct {
 	// judged for.
 	Baseline          string `json:"baseline"`
 	KubernetesVersion string `json:"kubernetesVersion"`
+	// Frameworks are the titles of the standards that controls refer to, by
+	// their names.
+	Frameworks map[string]string `json:"frameworks,omitempty"`
 	// Revision is the Git revision that was read, if one was asked for.
 	Revision string `json:"revision,omitempty"`
 }
@@ -71,7 +74,7 @@ type Control struct {
 	Layer       v1alpha1.Layer      `json:"layer"`
 	Phase       v1alpha1.Phase      `json:"phase"`
 	Topic       string              `json:"topic"`
-	References  v1alpha1.References `json:"references"`
+	References  v1alpha1.References `json:"references,omitempty"`
 }
 
 // Finding is one control that one object, or one element of it, does not meet

@@ -3,36 +3,42 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
-// Standard is a published standard and sections of it.
+// Standard is a published standard, by its title, and sections of it.
 type Standard struct {
-	Name     string
+	Title    string
 	Sections []string
 }
 
-// Standards returns the references as they are shown: those that are there, the
-// most specific first.
-func (r *References) Standards() []Standard {
+// Standards returns the references as they are shown, ordered by name. Titles
+// are those of the frameworks; one that has none is shown by its name.
+func (r References) Standards(titles map[string]string) []Standard {
 	var out []Standard
-	add := func(name string, sections []string) {
-		if len(sections) > 0 {
-			out = append(out, Standard{name, sections})
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		if len(r[name]) > 0 {
+			out = append(out, Standard{cmp.Or(titles[name], name), r[name]})
 		}
 	}
-	if ps := r.PodSecurity; ps != nil {
-		add("Pod Security Standards", []string{fmt.Sprintf("%s (%s)", ps.Level, ps.Check)})
-	}
-	add("CIS Kubernetes Benchmark 1.12", r.CISKubernetes)
-	add("NSA/CISA Kubernetes Hardening Guide 1.2", r.NSA)
-	add("MITRE ATT&CK", r.Attack)
-	add("OWASP Kubernetes Top 10, 2025", r.OWASP)
-	add("OWASP Kubernetes Top 10, 2022", r.OWASP2022)
-	add("NIST SP 800-53 r5", r.NIST80053)
 	return out
+}
+
+// Meets says whether the references name a framework, or a section of one or
+// below it, written as in a Selector: cis-1.12, cis-1.12/5.2.
+func (r References) Meets(reference string) bool {
+	framework, section, narrow := strings.Cut(reference, "/")
+	if !narrow {
+		return len(r[framework]) > 0
+	}
+	return slices.ContainsFunc(r[framework], func(s string) bool {
+		rest, ok := strings.CutPrefix(s, section)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '/')
+	})
 }
 
 // Steps says in words what the fix edits, quoting paths and values.

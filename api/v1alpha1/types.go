@@ -254,47 +254,65 @@ type Fix struct {
 	Note string `json:"note,omitempty"`
 }
 
-// PodSecurityLevel is a level of the Pod Security Standards.
-// +kubebuilder:validation:Enum=baseline;restricted
-type PodSecurityLevel string
+// References are sections of published standards that a control meets, by the
+// name of the Framework: cis-1.12: ["5.2.2"].
+type References map[string][]string
 
-// The levels of the Pod Security Standards that forbid anything.
-const (
-	PodSecurityBaseline   PodSecurityLevel = "baseline"
-	PodSecurityRestricted PodSecurityLevel = "restricted"
-)
-
-// PodSecurity says which check of the Pod Security Standards a control is part
-// of.
-type PodSecurity struct {
-	Level PodSecurityLevel `json:"level"`
-	// Check is the check's identifier in k8s.io/pod-security-admission.
-	// +kubebuilder:validation:MinLength=1
-	Check string `json:"check"`
+// Framework is a published standard whose sections controls refer to. It lists
+// no controls: a control names the sections that it meets.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=sconce
+// +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+type Framework struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              FrameworkSpec `json:"spec"`
 }
 
-// References are the sections of published standards that a control meets.
-type References struct {
+// FrameworkSpec is what a standard asks for, section by section.
+type FrameworkSpec struct {
+	// Title is the standard's name and version.
+	// +kubebuilder:validation:MinLength=1
+	Title string `json:"title"`
+	// Description says in a few words what the standard is and who asks for it.
 	// +optional
-	PodSecurity *PodSecurity `json:"podSecurity,omitempty"`
-	// CISKubernetes are sections of the CIS Kubernetes Benchmark 1.12.
+	Description string `json:"description,omitempty"`
+	// Source is where the standard is published.
 	// +optional
-	CISKubernetes []string `json:"cisKubernetes,omitempty"`
-	// NSA are labels of the NSA/CISA Kubernetes Hardening Guide 1.2.
+	Source string `json:"source,omitempty"`
+	// Published is when this version was: a year, a month or a day.
 	// +optional
-	NSA []string `json:"nsa,omitempty"`
-	// Attack are techniques of MITRE ATT&CK.
+	Published string `json:"published,omitempty"`
+	// Sections are in the standard's order.
+	// +kubebuilder:validation:MinItems=1
+	Sections []Section `json:"sections"`
+}
+
+// Assessment says how a section of a standard is answered.
+// +kubebuilder:validation:Enum=automated;manual
+type Assessment string
+
+// The assessments. Manual sections need a person: a program can at most help.
+const (
+	Automated Assessment = "automated"
+	Manual    Assessment = "manual"
+)
+
+// Section is one requirement of a standard.
+type Section struct {
+	// ID is the standard's own identifier: 5.2.2, T1611, K01.
+	// +kubebuilder:validation:MinLength=1
+	ID string `json:"id"`
+	// Title says in our own words what the section asks for.
+	// +kubebuilder:validation:MinLength=1
+	Title string `json:"title"`
+	// Group is the heading that the section stands under.
 	// +optional
-	Attack []string `json:"attack,omitempty"`
-	// OWASP are entries of the OWASP Kubernetes Top 10, 2025.
+	Group string `json:"group,omitempty"`
+	// Assessment is automated if it is left out.
 	// +optional
-	OWASP []string `json:"owasp,omitempty"`
-	// OWASP2022 are entries of the OWASP Kubernetes Top 10, 2022.
-	// +optional
-	OWASP2022 []string `json:"owasp2022,omitempty"`
-	// NIST80053 are controls of NIST SP 800-53 revision 5.
-	// +optional
-	NIST80053 []string `json:"nist80053,omitempty"`
+	Assessment Assessment `json:"assessment,omitempty"`
 }
 
 // Baseline is a set of controls with parameters, severities and actions.
@@ -364,10 +382,10 @@ type Selector struct {
 	Severities []Severity `json:"severities,omitempty"`
 	// +optional
 	Layers []Layer `json:"layers,omitempty"`
-	// PodSecurity chooses the controls of a level of the Pod Security
-	// Standards; restricted includes those of baseline.
+	// References chooses the controls that meet a framework (cis-1.12), or
+	// sections of one (cis-1.12/5.2, pss/baseline): one of those named.
 	// +optional
-	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
+	References []string `json:"references,omitempty"`
 }
 
 // Exception says that some objects need not meet some controls, why, who
