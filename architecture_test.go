@@ -23,7 +23,9 @@ var floors = []struct {
 }{
 	{"the format and the objects know nothing but themselves", []string{"api/v1alpha1", "object"}},
 	{"what is judged and what is said of it; every floor above speaks in these", []string{"verdict"}},
-	{"how objects arrive, and what a control is: neither knows of the other", []string{"snapshot", "control", "source/helm", "source/kustomize"}},
+	{"how objects arrive, and what a control is: neither knows of the other", []string{"snapshot", "control", "source/helm", "source/kustomize", "facts"}},
+	{"an analyser derives its own facts and knows of no other analyser", []string{}},
+	{"what lists the analysers", []string{"facts/all"}},
 	{"renderers run apart from the rest, in processes of their own", []string{"source/render"}},
 	{"which rules hold, and where objects come from: no source knows a rule", []string{"baseline", "source"}},
 	{"the data, and the function that joins rules and objects", []string{"catalog", "engine"}},
@@ -40,11 +42,11 @@ var forbidden = []struct {
 	imports  string // prefix of the import
 	reason   string
 }{
-	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report"}, nil, "os",
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "facts"}, nil, "os",
 		"the pure floors read no files and no environment: same input, same output"},
-	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix"}, nil, "net",
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix", "facts"}, nil, "net",
 		"nothing here goes to the network"},
-	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix"}, nil, "log",
+	{[]string{"api", "object", "verdict", "snapshot", "control", "baseline", "engine", "report", "fix", "facts"}, nil, "log",
 		"the pure floors return what they have to say"},
 	{[]string{""}, []string{"source/helm", "source/kustomize", "source/render"}, "helm.sh/helm",
 		"Helm is the business of one package"},

@@ -18,6 +18,8 @@ type Baseline struct {
 	Name, Title string
 	// Version is the version of Kubernetes that it judges for.
 	Version control.Version
+	// Complete says that what is judged is all that there is.
+	Complete bool
 	// Frameworks are the titles of the standards that controls refer to.
 	Frameworks map[string]string
 	// Rules are the controls that are on, the most severe first, then by name.
@@ -44,6 +46,9 @@ func (r *Rule) Info() *verdict.Control {
 type Options struct {
 	// KubernetesVersion takes the place of the baseline's own; zero for that.
 	KubernetesVersion control.Version
+	// Complete says that what is judged is all that there is, whatever the
+	// baseline says.
+	Complete bool
 	// Only leaves just these controls on, Skip turns these off.
 	Only, Skip []string
 }
@@ -67,7 +72,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 	}
 	choices := map[string]*choice{}
-	version, templates := l.choose(e.doc, choices)
+	version, complete, templates := l.choose(e.doc, choices)
 	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
@@ -79,7 +84,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 			choices[n] = &choice{}
 		}
 	}
-	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version, Frameworks: l.FrameworkTitles()}
+	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version, Complete: complete || opts.Complete, Frameworks: l.FrameworkTitles()}
 	for _, n := range l.Controls() {
 		ch := choices[n]
 		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
@@ -119,14 +124,13 @@ func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, er
 
 // choose applies a baseline's ancestors, each once and before those that extend
 // it, then its own selections.
-func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (control.Version, []v1alpha1.PodTemplate) {
-	var version control.Version
-	var templates []v1alpha1.PodTemplate
+func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (version control.Version, complete bool, templates []v1alpha1.PodTemplate) {
 	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
 		spec := &l.baselines[name].doc.Spec
 		if spec.KubernetesVersion != "" {
 			version, _ = control.ParseVersion(spec.KubernetesVersion) // Check has read it
 		}
+		complete = complete || spec.Complete
 		for i := range spec.Controls {
 			s := &spec.Controls[i]
 			for name, e := range l.controls {
@@ -137,7 +141,7 @@ func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (cont
 		}
 		templates = append(templates, spec.PodTemplates...)
 	}
-	return version, templates
+	return version, complete, templates
 }
 
 // ancestors returns a baseline and all that it extends, each once, the farthest

@@ -112,7 +112,7 @@ func TestMistakes(t *testing.T) {
 		{controlDoc("One", "a", "high"), `the name "One" must be lower case words`},
 		{controlDoc("one", "a", "high") + controlDoc("one", "a", "high"), `Control "one" is defined twice, first at x.yaml:1`},
 		{"apiVersion: v1\nkind: Pod\n", `x.yaml:1:1: apiVersion is "v1"; want sconce.dev/v1alpha1`},
-		{"apiVersion: sconce.dev/v1alpha1\nkind: Rule\n", `x.yaml:2:1: kind is "Rule"; want Control, Baseline or Exception`},
+		{"apiVersion: sconce.dev/v1alpha1\nkind: Rule\n", `x.yaml:2:1: kind is "Rule"; want Control, Baseline, Framework or Exception`},
 		{"a: [\n", "x.yaml:2:1: "},
 	} {
 		_, err := build(t, c.docs)

@@ -32,6 +32,7 @@ type configFlags struct {
 	controls    []string
 	skip        []string
 	kubeVersion string
+	complete    bool
 }
 
 func (f *configFlags) register(cmd *cobra.Command) {
@@ -40,7 +41,8 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.config, "config", "c", nil, configUsage)
 	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
-	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 (default: the baseline's)")
+	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 or 1.36.2 (default: the baseline's)")
+	flags.BoolVar(&f.complete, "complete", false, "what is scanned is all that there is in the cluster: what is not found does not exist")
 	_ = cmd.RegisterFlagCompletionFunc("baseline", completeFrom((*baseline.Library).Baselines))
 	_ = cmd.RegisterFlagCompletionFunc("control", completeFrom((*baseline.Library).Controls))
 	_ = cmd.RegisterFlagCompletionFunc("skip", completeFrom((*baseline.Library).Controls))
@@ -162,7 +164,7 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := baseline.Options{Only: f.controls, Skip: f.skip}
+	opts := baseline.Options{Only: f.controls, Skip: f.skip, Complete: f.complete}
 	if f.kubeVersion != "" {
 		if opts.KubernetesVersion, err = control.ParseVersion(f.kubeVersion); err != nil {
 			return nil, nil, fmt.Errorf("--kube-version: %w", err)
@@ -172,5 +174,5 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 	if err != nil {
 		return nil, nil, err
 	}
-	return b, engine.New(b, l.Exceptions(today)), nil
+	return b, engine.New(b, l.Exceptions(today), today), nil
 }

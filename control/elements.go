@@ -18,6 +18,9 @@ type elements struct {
 	fields     []string
 }
 
+// entries stands in a path for every entry of a map.
+const entries = "*"
+
 // parseElements reads spec.forEach.
 func parseElements(forEach string, pods bool) (elements, error) {
 	if forEach == "" {
@@ -198,13 +201,19 @@ func (e *elements) walk(j *judgement, s *steps, n *object.Node, fields []string)
 		j.element(s)
 		return
 	}
-	switch n.Kind {
-	case object.Map:
-	case object.Unknown:
+	switch {
+	case n.Kind == object.Map:
+	case n.Kind == object.Null && fields[0] == entries:
+		return // as if it were not there
+	case n.Kind == object.Unknown:
 		j.unknown(s.path(), s.path(), "not known: "+n.Text)
 		return
 	default:
 		j.unknown(s.path(), s.path(), notA(n, "a map"))
+		return
+	}
+	if fields[0] == entries {
+		e.entries(j, s, n, fields[1:])
 		return
 	}
 	next := n.Get(fields[0])
@@ -221,6 +230,26 @@ func (e *elements) walk(j *judgement, s *steps, n *object.Node, fields []string)
 		return
 	}
 	e.walk(j, s, next, fields[1:])
+}
+
+// entries goes through the entries of a map. The item is what stands there, as
+// {key, value}; the path leads to the value.
+func (e *elements) entries(j *judgement, s *steps, n *object.Node, fields []string) {
+	for _, f := range n.Fields {
+		s.push(step{field: f.Key})
+		switch {
+		case len(fields) > 0:
+			e.walk(j, s, f.Value, fields)
+		case f.Value.Kind == object.Unknown:
+			j.unknown(s.path(), s.path(), "not known: "+f.Value.Text)
+		default:
+			j.scope.item = toCEL(&object.Node{Kind: object.Map, Fields: []object.Field{
+				{Key: "key", Value: object.NewString(f.Key)}, {Key: "value", Value: f.Value},
+			}})
+			j.element(s)
+		}
+		s.pop()
+	}
 }
 
 func (e *elements) items(j *judgement, s *steps, list *object.Node, fields []string) {

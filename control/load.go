@@ -18,24 +18,33 @@ import (
 // Version is a minor version of Kubernetes 1. The zero Version means that none
 // was named.
 type Version struct {
-	next int // the minor version plus one, so that 1.0 is not the zero Version
+	next  int // the minor version plus one, so that 1.0 is not the zero Version
+	patch int // the patch version plus one; 0 where none was named
 }
 
 // Minor returns the version 1.n.
-func Minor(n int) Version { return Version{n + 1} }
+func Minor(n int) Version { return Version{next: n + 1} }
 
 // Newest is the newest version of Kubernetes that the catalogue knows.
 var Newest = Minor(37)
 
-// ParseVersion reads "1.36"; a leading v and a patch version are let be.
+// ParseVersion reads "1.36" or "1.36.2"; a leading v, and what follows a patch
+// version (v1.36.2-gke.100), are let be.
 func ParseVersion(s string) (Version, error) {
 	major, rest, ok := strings.Cut(strings.TrimPrefix(s, "v"), ".")
-	minor, _, _ := strings.Cut(rest, ".")
+	minor, patch, _ := strings.Cut(rest, ".")
 	n, err := strconv.Atoi(minor)
 	if !ok || major != "1" || err != nil || n < 0 || n > 999 {
 		return Version{}, fmt.Errorf("%q is not a version of Kubernetes; want one like %s", s, Newest)
 	}
-	return Minor(n), nil
+	v := Minor(n)
+	if end := strings.IndexFunc(patch, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		patch = patch[:end]
+	}
+	if p, err := strconv.Atoi(patch); err == nil && p < 1000 {
+		v.patch = p + 1
+	}
+	return v, nil
 }
 
 // IsZero says whether no version was named.
@@ -47,8 +56,17 @@ func (v Version) Before(w Version) bool { return !v.IsZero() && v.next < w.next 
 // Minor returns the n of 1.n.
 func (v Version) Minor() int { return v.next - 1 }
 
+// Patch returns the p of 1.n.p, or -1 where none was named.
+func (v Version) Patch() int { return v.patch - 1 }
+
 // String returns the version as people write it.
-func (v Version) String() string { return "1." + strconv.Itoa(v.Minor()) }
+func (v Version) String() string {
+	s := "1." + strconv.Itoa(v.Minor())
+	if v.patch > 0 {
+		s += "." + strconv.Itoa(v.Patch())
+	}
+	return s
+}
 
 // FieldError is a mistake in a document of the format: which field, and what is
 // wrong with it.

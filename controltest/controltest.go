@@ -15,6 +15,15 @@
 //	# with: {kubernetesVersion: "1.30", parameters: {registries: [example.com]}}
 //
 // on a line of its own where it is to be judged with other settings.
+//
+// A control that judges facts (kinds of the group facts.sconce.dev) is held
+// against the facts that the fixture's objects tell, alone or together. The
+// comment
+//
+//	# snapshot: {complete: true, kubernetesVersion: "1.30.2", today: 2026-11-01}
+//
+// on a line of its own in a document begins a new set of objects, which ends
+// where the next begins. Parameters that it names hold for all of its documents.
 package controltest
 
 import (
@@ -25,9 +34,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/facts/all"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -60,59 +72,240 @@ type want struct {
 
 // Run holds a fixture against a control.
 func Run(c *v1alpha1.Control, name string, fixture []byte) (*Result, error) {
-	out := &Result{}
-	for text := range object.Split(fixture) {
-		if err := out.document(c, name, text); err != nil {
+	f, err := Read(name, fixture)
+	if err != nil {
+		return nil, err
+	}
+	return f.Run(c, control.New)
+}
+
+// Fixture is a fixture that was read and can be run many times.
+type Fixture struct {
+	name      string
+	snapshots []*snapshot
+}
+
+// snapshot is what facts are derived from together.
+type snapshot struct {
+	env       facts.Env
+	with      settings // of facts about all of its objects
+	documents []*document
+	wants     []want
+	derived   map[string][]*object.Object // by kind
+}
+
+// document is one document of a fixture.
+type document struct {
+	text    object.Text
+	objects []*object.Object
+	with    settings
+	singles map[string][]*object.Object // facts about one object, by kind
+}
+
+// Read reads a fixture.
+func Read(name string, data []byte) (*Fixture, error) {
+	f := &Fixture{name: name}
+	var s *snapshot
+	for text := range object.Split(data) {
+		if err := f.document(&s, text); err != nil {
 			return nil, fmt.Errorf("fixture %s: %w", name, err)
 		}
 	}
-	return out, nil
+	return f, nil
 }
 
-// document judges one document of a fixture.
-func (r *Result) document(c *v1alpha1.Control, name string, text object.Text) error {
+// document reads one document into the snapshot that it belongs to.
+func (f *Fixture) document(s **snapshot, text object.Text) error {
 	root, err := object.ParseYAML(text)
 	if err != nil || root == nil {
 		return err
 	}
-	objects, err := object.FromNode(root, &object.Origin{Source: name, Text: text.Bytes, FirstLine: text.Line})
+	begins, ok, err := comment(text, snapshotComment)
 	if err != nil {
 		return err
 	}
-	opts, err := settings(text)
+	if ok || *s == nil {
+		env, err := begins.env()
+		if err != nil {
+			return err
+		}
+		*s = &snapshot{env: env, with: begins}
+		f.snapshots = append(f.snapshots, *s)
+	}
+	with, ok, err := comment(text, withComment)
 	if err != nil {
 		return err
 	}
-	compiled, err := control.New(c, opts)
-	if err != nil {
-		return err
+	if !ok {
+		with = (*s).with
 	}
 	wants, err := expectations(text)
 	if err != nil {
 		return err
 	}
-	for _, o := range objects {
-		if !compiled.Matches(o.GroupKind()) {
-			continue // not what the control is about: no case
+	objects, err := object.FromNode(root, &object.Origin{Source: f.name, Text: text.Bytes, FirstLine: text.Line})
+	if err != nil {
+		return err
+	}
+	(*s).wants = append((*s).wants, wants...)
+	(*s).documents = append((*s).documents, &document{text: text, objects: objects, with: with})
+	return nil
+}
+
+// Compile makes a control ready to judge; it is control.New but where a control
+// is tested in other forms of it.
+type Compile func(*v1alpha1.Control, control.Options) (*control.Control, error)
+
+// Run holds the fixture against a control.
+func (f *Fixture) Run(c *v1alpha1.Control, compile Compile) (*Result, error) {
+	r := &Result{}
+	for _, s := range f.snapshots {
+		if err := r.snapshot(f, s, c, compile); err != nil {
+			return nil, fmt.Errorf("fixture %s: %w", f.name, err)
 		}
-		v := compiled.Judge(o, nil)
-		r.Cases = append(r.Cases, Case{o, text, compiled, v})
-		switch v.Outcome {
-		case verdict.Pass:
-			r.Passed++
-		case verdict.Fail:
-			r.Failed++
-		case verdict.Unknown:
-			r.Unknown++
+	}
+	return r, nil
+}
+
+// snapshot judges the objects of a snapshot and the facts about them.
+func (r *Result) snapshot(f *Fixture, s *snapshot, c *v1alpha1.Control, compile Compile) error {
+	wants := slices.Clone(s.wants)
+	judge := func(objects []*object.Object, text object.Text, with settings) error {
+		if len(objects) == 0 {
+			return nil
 		}
-		for _, f := range v.Findings {
-			wants = r.compare(c.Name, o, f, wants)
+		opts, err := with.options()
+		if err != nil {
+			return err
 		}
+		compiled, err := compile(c, opts)
+		if err != nil {
+			return err
+		}
+		for _, o := range objects {
+			if compiled.Matches(o.GroupKind()) { // else not what the control is about: no case
+				wants = r.judge(c, compiled, o, text, wants)
+			}
+		}
+		return nil
+	}
+	for _, d := range s.documents {
+		if err := judge(d.objects, d.text, d.with); err != nil {
+			return err
+		}
+		derived, err := d.facts(c, s.env)
+		if err != nil {
+			return err
+		}
+		if err := judge(derived, d.text, d.with); err != nil {
+			return err
+		}
+	}
+	if err := judge(s.facts(c), object.Text{}, s.with); err != nil {
+		return err
 	}
 	for _, w := range wants {
-		r.Errors = append(r.Errors, fmt.Sprintf("%s:%d: %s was expected, nothing was found", name, w.line, w))
+		r.Errors = append(r.Errors, fmt.Sprintf("%s:%d: %s was expected, nothing was found", f.name, w.line, w))
 	}
 	return nil
+}
+
+// judge judges one object and takes what it was expected to come to from the
+// list.
+func (r *Result) judge(c *v1alpha1.Control, compiled *control.Control, o *object.Object, text object.Text, wants []want) []want {
+	v := compiled.Judge(o, nil)
+	r.Cases = append(r.Cases, Case{o, text, compiled, v})
+	switch v.Outcome {
+	case verdict.Pass:
+		r.Passed++
+	case verdict.Fail:
+		r.Failed++
+	case verdict.Unknown:
+		r.Unknown++
+	}
+	for _, f := range v.Findings {
+		wants = r.compare(c.Name, o, f, wants)
+	}
+	return wants
+}
+
+// factKinds are the kinds of facts that a control is about.
+func factKinds(c *v1alpha1.Control) []string {
+	var out []string
+	for _, k := range c.Spec.Match.Kinds {
+		if k.Group == facts.Group {
+			out = append(out, k.Kind)
+		}
+	}
+	return out
+}
+
+// facts are what each object of the document tells alone.
+func (d *document) facts(c *v1alpha1.Control, env facts.Env) ([]*object.Object, error) {
+	if d.with.KubernetesVersion != "" {
+		v, err := control.ParseVersion(d.with.KubernetesVersion)
+		if err != nil {
+			return nil, err
+		}
+		env.Minor, env.Patch = v.Minor(), v.Patch()
+	}
+	key := strings.Join(factKinds(c), ",")
+	out, ok := d.singles[key]
+	if !ok {
+		for _, o := range d.objects {
+			out = append(out, aboutOne(c, o, &env)...)
+		}
+		if d.singles == nil {
+			d.singles = map[string][]*object.Object{}
+		}
+		d.singles[key] = out
+	}
+	return out, nil
+}
+
+// aboutOne returns the facts that one object tells, of the kinds that a control
+// is about.
+func aboutOne(c *v1alpha1.Control, o *object.Object, env *facts.Env) []*object.Object {
+	var out []*object.Object
+	for _, s := range all.Singles {
+		if overlap(s.Kinds, factKinds(c)) {
+			out = append(out, s.Derive(o, env)...)
+		}
+	}
+	return out
+}
+
+// facts are what the objects of the snapshot tell together.
+func (s *snapshot) facts(c *v1alpha1.Control) []*object.Object {
+	var out []*object.Object
+	for _, w := range all.Wholes {
+		if !overlap(w.Kinds, factKinds(c)) {
+			continue
+		}
+		key := strings.Join(w.Kinds, ",")
+		if _, ok := s.derived[key]; !ok {
+			var kept []any
+			for _, d := range s.documents {
+				for _, o := range d.objects {
+					if k := w.Keep(o); k != nil {
+						kept = append(kept, k)
+					}
+				}
+			}
+			var derived []*object.Object
+			w.Derive(kept, &s.env, func(o *object.Object) { derived = append(derived, o) })
+			if s.derived == nil {
+				s.derived = map[string][]*object.Object{}
+			}
+			s.derived[key] = derived
+		}
+		out = append(out, s.derived[key]...)
+	}
+	return out
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
 func (w want) String() string {
@@ -139,6 +332,8 @@ var (
 	wantComment = regexp.MustCompile(`# (want|unknown) (".*)$`)
 	quotedText  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	withComment = regexp.MustCompile(`^\s*# with: (.*)$`)
+
+	snapshotComment = regexp.MustCompile(`^# snapshot(?:: (.*))?$`)
 )
 
 // expectations reads the comments of a document.
@@ -168,34 +363,70 @@ func expectations(text object.Text) ([]want, error) {
 	return out, nil
 }
 
-// settings reads a document's "with" comment.
-func settings(text object.Text) (control.Options, error) {
-	var opts control.Options
+// settings are what a comment sets.
+type settings struct {
+	KubernetesVersion string                     `json:"kubernetesVersion"`
+	Parameters        map[string]json.RawMessage `json:"parameters"`
+	Complete          bool                       `json:"complete"`
+	Today             string                     `json:"today"`
+}
+
+// comment reads the settings of a comment, if the document has one.
+func comment(text object.Text, pattern *regexp.Regexp) (settings, bool, error) {
+	var out settings
 	for i, line := range strings.Split(string(text.Bytes), "\n") {
-		m := withComment.FindStringSubmatch(line)
+		m := pattern.FindStringSubmatch(strings.TrimRight(line, "\r"))
 		if m == nil {
 			continue
 		}
+		if m[1] == "" {
+			return out, true, nil
+		}
 		node, err := object.ParseYAML(object.Text{Bytes: []byte(m[1]), Line: text.Line + i})
 		if err != nil {
-			return opts, err
+			return out, true, err
 		}
-		var with struct {
-			KubernetesVersion string                     `json:"kubernetesVersion"`
-			Parameters        map[string]json.RawMessage `json:"parameters"`
+		if errs := object.Decode(node, &out); len(errs) > 0 {
+			return out, true, errors.Join(errs[0])
 		}
-		if errs := object.Decode(node, &with); len(errs) > 0 {
-			return opts, errors.Join(errs[0])
+		return out, true, nil
+	}
+	return out, false, nil
+}
+
+// options are the settings as a control takes them.
+func (s settings) options() (control.Options, error) {
+	opts := control.Options{Parameters: map[string]v1alpha1.Value{}}
+	for k, v := range s.Parameters {
+		opts.Parameters[k] = v1alpha1.Value{RawMessage: v}
+	}
+	if s.KubernetesVersion == "" {
+		return opts, nil
+	}
+	var err error
+	opts.KubernetesVersion, err = control.ParseVersion(s.KubernetesVersion)
+	return opts, err
+}
+
+// defaultToday is the day for which facts are derived where a snapshot names
+// none.
+var defaultToday = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
+
+// env is what facts depend on.
+func (s settings) env() (facts.Env, error) {
+	env := facts.Env{Minor: control.Newest.Minor(), Patch: -1, Today: defaultToday, Complete: s.Complete}
+	if s.KubernetesVersion != "" {
+		v, err := control.ParseVersion(s.KubernetesVersion)
+		if err != nil {
+			return env, err
 		}
-		if with.KubernetesVersion != "" {
-			if opts.KubernetesVersion, err = control.ParseVersion(with.KubernetesVersion); err != nil {
-				return opts, err
-			}
-		}
-		opts.Parameters = map[string]v1alpha1.Value{}
-		for k, v := range with.Parameters {
-			opts.Parameters[k] = v1alpha1.Value{RawMessage: v}
+		env.Minor, env.Patch = v.Minor(), v.Patch()
+	}
+	if s.Today != "" {
+		var err error
+		if env.Today, err = time.Parse(time.DateOnly, s.Today); err != nil {
+			return env, err
 		}
 	}
-	return opts, nil
+	return env, nil
 }

@@ -52,7 +52,7 @@ func newEngine(tb testing.TB, name string) *engine.Engine {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return engine.New(bl, l.Exceptions(time.Now()))
+	return engine.New(bl, l.Exceptions(time.Now()), time.Now())
 }
 
 // text is a unit that holds a stream of documents.
@@ -150,7 +150,7 @@ func judgePod(b *testing.B, name, topic string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := engine.New(bl, l.Exceptions(time.Now()))
+	e := engine.New(bl, l.Exceptions(time.Now()), time.Now())
 	root, err := object.ParseYAML(object.Text{Line: 1, Bytes: []byte(typicalPod)})
 	if err != nil {
 		b.Fatal(err)

@@ -9,12 +9,16 @@
 package engine
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/facts/all"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -24,14 +28,41 @@ import (
 type Engine struct {
 	rules      []*baseline.Rule
 	exceptions *baseline.Exceptions
+	env        *facts.Env
+	singles    []facts.Single // those that a rule needs
+	wholes     []facts.Whole
 
 	mu     sync.RWMutex
 	byKind map[object.GroupKind][]int // indexes of rules
 }
 
-// New returns an engine for a baseline.
-func New(b *baseline.Baseline, x *baseline.Exceptions) *Engine {
-	return &Engine{rules: b.Rules, exceptions: x, byKind: map[object.GroupKind][]int{}}
+// New returns an engine for a baseline. Ages and ends of life are those of the
+// day; a zero day leaves them unknown.
+func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine {
+	e := &Engine{
+		rules: b.Rules, exceptions: x, byKind: map[object.GroupKind][]int{},
+		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Today: today, Complete: b.Complete},
+	}
+	for _, s := range all.Singles {
+		if e.needs(s.Kinds) {
+			e.singles = append(e.singles, s)
+		}
+	}
+	for _, w := range all.Wholes {
+		if e.needs(w.Kinds) {
+			e.wholes = append(e.wholes, w)
+		}
+	}
+	return e
+}
+
+// needs says whether a rule is about one of the kinds of facts.
+func (e *Engine) needs(kinds []string) bool {
+	return slices.ContainsFunc(e.rules, func(r *baseline.Rule) bool {
+		return slices.ContainsFunc(kinds, func(kind string) bool {
+			return r.Matches(object.GroupKind{Group: facts.Group, Kind: kind})
+		})
+	})
 }
 
 // Result is what the rules say of one object.
@@ -85,28 +116,38 @@ func halves(rules []int) [][]int {
 	return [][]int{rules[:mid], rules[mid:]}
 }
 
-// Judge judges one object by every rule that matches its kind.
+// Judge judges one object, and the facts that it alone tells, by every rule
+// that matches their kinds.
 func (e *Engine) Judge(o *object.Object) *Result {
 	out := &Result{Object: o}
-	rules := e.matching(o.GroupKind())
-	if len(rules) == 0 {
-		return out
-	}
-	out.Outcomes = make([]RuleOutcome, 0, len(rules))
-	for _, i := range rules {
-		out.Outcomes = append(out.Outcomes, e.judge(out, i))
+	e.judgeOne(out, o)
+	for _, s := range e.singles {
+		for _, fact := range s.Derive(o, e.env) {
+			e.judgeOne(out, fact)
+		}
 	}
 	return out
 }
 
+// judgeOne adds what the rules say of an object or of a fact about it.
+func (e *Engine) judgeOne(out *Result, o *object.Object) {
+	rules := e.matching(o.GroupKind())
+	if len(rules) > 0 && out.Outcomes == nil {
+		out.Outcomes = make([]RuleOutcome, 0, len(rules))
+	}
+	for _, i := range rules {
+		out.Outcomes = append(out.Outcomes, e.judge(out, o, i))
+	}
+}
+
 // judge judges by one rule and adds its findings.
-func (e *Engine) judge(out *Result, i int) RuleOutcome {
-	rule, o := e.rules[i], out.Object
+func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
+	rule := e.rules[i]
 	v := rule.Judge(o, nil)
 	ro := RuleOutcome{Rule: i, Outcome: v.Outcome}
 	if v.Outcome == verdict.Pass {
 		if !e.exceptions.None() {
-			e.exceptions.Passed(rule.Name, o.Ref)
+			e.exceptions.Passed(rule.Name, o.Subject().Ref)
 		}
 		return ro
 	}
@@ -136,22 +177,28 @@ func (e *Engine) judge(out *Result, i int) RuleOutcome {
 
 // finding makes what a control found into what is reported.
 func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
+	ref, path := o.Subject().Ref, o.SourcePath(f.Path)
 	out := verdict.Finding{
 		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.Action,
-		Object: o.Ref, Element: f.Element.String(), Path: f.Path.String(), Missing: f.Missing,
+		Object: ref, Element: o.SourcePath(f.Element).String(), Path: path.String(), Missing: f.Missing,
 		Message: f.Message, Evidence: f.Evidence, Position: o.Position(f.Path),
 		Rendered:    o.Origin.Renderer,
-		Fingerprint: verdict.Fingerprint(rule.Name, o.Ref, f.Element, f.Path),
+		Fingerprint: verdict.Fingerprint(rule.Name, ref, f.Element, f.Path),
 	}
 	if o.Origin.Renderer != "" {
 		out.Source = o.Origin.Source
 	}
 	if len(f.Edits) > 0 {
+		for i := range f.Edits {
+			edit := &f.Edits[i]
+			edit.Steps = o.SourcePath(edit.Steps)
+			edit.Path = edit.Steps.String()
+		}
 		out.Fix = &verdict.Fix{Edits: f.Edits, Note: rule.Spec.Fix.Note}
 	}
-	hide(&out, o, rule.Spec.Sensitive)
+	hide(&out, o.Subject(), rule.Spec.Sensitive)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
-		out.Excepted = e.exceptions.Excuse(rule.Name, o.Ref, f.Element)
+		out.Excepted = e.exceptions.Excuse(rule.Name, ref, f.Element)
 	}
 	return out
 }

@@ -118,7 +118,7 @@ func TestTotals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	findings, problems, notices, s := collect(t, engine.New(b, l.Exceptions(time.Time{})), units)
+	findings, problems, notices, s := collect(t, engine.New(b, l.Exceptions(time.Time{}), time.Time{}), units)
 	if want := (verdict.Counts{Pass: 1, Fail: 1, Unknown: 1}); s.Verdicts != want {
 		t.Errorf("verdicts %+v, want %+v", s.Verdicts, want)
 	}
@@ -180,7 +180,7 @@ func TestExceptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	units := []snapshot.Unit{text(pod("a", bad+another) + "---\n" + pod("b1", bad) + "---\n" + pod("b2", good) + "---\n" + pod("c", bad))}
-	findings, _, notices, s := collect(t, engine.New(b, l.Exceptions(day)), units)
+	findings, _, notices, s := collect(t, engine.New(b, l.Exceptions(day), day), units)
 	var got []string
 	for _, f := range findings {
 		by := "-"

@@ -40,6 +40,7 @@ type perUnit struct {
 	cut      bool // findings were left out
 	findings int
 	unknown  int
+	kept     [][]any // for facts about all objects, by e.wholes
 }
 
 // Run judges everything that the units yield and returns the summary. It stops
@@ -103,19 +104,57 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	derived := e.facts(ctx, total.kept, keep)
+	out.Done = nil // it is no unit
+	if err := total.add(derived, out); err != nil {
+		return nil, err
+	}
 	return total.finish(out)
+}
+
+// facts derives what all objects together tell, and judges it.
+func (e *Engine) facts(ctx context.Context, kept [][]any, keep int) (out *perUnit) {
+	out = e.newUnit()
+	defer out.recover()
+	for i, w := range e.wholes {
+		w.Derive(kept[i], e.env, func(fact *object.Object) {
+			if ctx.Err() != nil {
+				return // Run says so
+			}
+			r := &Result{}
+			e.judgeOne(r, fact)
+			e.count(out, r, fact, keep)
+			for k := range r.Findings {
+				if f := r.Findings[k].Fix; f != nil {
+					f.Refused = needsWhole
+				}
+			}
+		})
+		kept[i] = nil
+	}
+	return out
+}
+
+// needsWhole says why a fix is not tried on a copy.
+const needsWhole = "whether it clears the finding depends on other objects: make the change, then scan again"
+
+func (e *Engine) newUnit() *perUnit {
+	return &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}, kept: make([][]any, len(e.wholes))}
+}
+
+// recover keeps a fault in one unit from ending the scan of the others. It is
+// deferred.
+func (u *perUnit) recover() {
+	if r := recover(); r != nil {
+		u.problems = append(u.problems, verdict.Problem{Stage: verdict.Reading, Message: fmt.Sprintf("a fault in Sconce kept this from being judged; please report it: %v", r)})
+	}
 }
 
 // unit reads and judges one unit.
 func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) (out *perUnit) {
-	out = &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}}
+	out = e.newUnit()
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
-	defer func() {
-		if r := recover(); r != nil {
-			// Not one input may end the scan of the others.
-			out.problems = append(out.problems, verdict.Problem{Stage: verdict.Reading, Message: fmt.Sprintf("a fault in Sconce kept this from being judged; please report it: %v", r)})
-		}
-	}()
+	defer out.recover()
 	out.tally = u.Read(ctx, snapshot.Sink{
 		Object: func(o *object.Object) {
 			if first, ok := seen[o.Ref]; ok && o.Name != "" {
@@ -153,11 +192,23 @@ func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 		return
 	}
 	r := e.Judge(o)
-	if len(r.Outcomes) == 0 {
+	used := len(r.Outcomes) > 0
+	for i, w := range e.wholes {
+		if k := w.Keep(o); k != nil {
+			out.kept[i] = append(out.kept[i], k)
+			used = true
+		}
+	}
+	if !used {
 		out.other++
 		return
 	}
 	out.objects++
+	e.count(out, r, o, keep)
+}
+
+// count counts the verdicts on an object and keeps its findings.
+func (e *Engine) count(out *perUnit, r *Result, o *object.Object, keep int) {
 	for _, ro := range r.Outcomes {
 		c := &out.counts[ro.Rule]
 		switch {

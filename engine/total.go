@@ -21,11 +21,13 @@ type total struct {
 	summary      *verdict.Summary
 	fingerprints map[uint64]int32 // how often each was met, by the hash of it
 	seed         maphash.Seed
+	kept         [][]any // for facts about all objects, in the order of the units
 }
 
 func (e *Engine) newTotal() *total {
 	return &total{
 		e: e, counts: make([]verdict.Counts, len(e.rules)), fingerprints: map[uint64]int32{}, seed: maphash.MakeSeed(),
+		kept: make([][]any, len(e.wholes)),
 		summary: &verdict.Summary{
 			BySeverity: map[v1alpha1.Severity]verdict.Counts{},
 			ByCell:     map[string]verdict.Counts{},
@@ -70,6 +72,9 @@ func (t *total) add(u *perUnit, out Output) error {
 		if err := out.Notice(n); err != nil {
 			return err
 		}
+	}
+	for i, kept := range u.kept {
+		t.kept[i] = append(t.kept[i], kept...)
 	}
 	t.units++
 	if out.Done != nil {

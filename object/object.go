@@ -23,6 +23,10 @@ type Object struct {
 	// Small says that the object holds no more than SmallSize bytes, aliases
 	// expanded.
 	Small bool
+
+	// of and places are set for a fact: see NewFact.
+	of     *Object
+	places []Place
 }
 
 // SmallSize is what nearly every object that people write stays below, in
@@ -103,6 +107,9 @@ type Position struct {
 // Position returns where a person edits the value at the path; where it does
 // not exist yet, the nearest value above it.
 func (o *Object) Position(path Path) Position {
+	if o.of != nil {
+		return o.of.Position(o.SourcePath(path))
+	}
 	if o.Origin.Locate != nil {
 		return o.Origin.Locate(o.Root, path)
 	}

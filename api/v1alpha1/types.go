@@ -117,8 +117,10 @@ type ControlSpec struct {
 	// each element. "containers" is every container of a pod (initContainers,
 	// containers, ephemeralContainers); otherwise a path of fields that begins
 	// with containers, pod or object, every list on the way being gone
-	// through: "pod.spec.volumes", "containers.env", "object.rules". The
-	// innermost element is read as item, a container also as container.
+	// through: "pod.spec.volumes", "containers.env", "object.rules"; * stands
+	// for every entry of a map: "object.data.*". The innermost element is read
+	// as item (an entry as item.key and item.value), a container also as
+	// container.
 	// +optional
 	ForEach string `json:"forEach,omitempty"`
 
@@ -337,10 +339,15 @@ type BaselineSpec struct {
 	// +optional
 	Extends []string `json:"extends,omitempty"`
 	// KubernetesVersion is the version of the clusters that objects are meant
-	// for: "1.36". The newest that Sconce knows if it is left out.
+	// for: "1.36" or "1.36.2". The newest that Sconce knows if it is left out.
 	// +optional
-	// +kubebuilder:validation:Pattern=`^1\.[0-9]+$`
+	// +kubebuilder:validation:Pattern=`^1\.[0-9]+(\.[0-9]+)?$`
 	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	// Complete says that what is scanned is all that there is in the cluster,
+	// so that what is not found does not exist. Otherwise a control that needs
+	// to know that something is absent says unknown.
+	// +optional
+	Complete bool `json:"complete,omitempty"`
 	// PodTemplates are custom resources that hold pod templates, for every
 	// control that matches pods.
 	// +optional

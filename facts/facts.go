@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package facts is what Sconce derives from objects, so that a control can judge
+// what one object alone does not say: the flags of a component, the namespace
+// that a workload runs in, the role that a binding grants.
+//
+// A fact is an object of the group facts.sconce.dev. It is about the object that
+// it was derived from: findings about it are findings about that object, at its
+// lines. Facts state and never judge.
+package facts
+
+import (
+	"slices"
+	"time"
+
+	"sconce.dev/sconce/object"
+)
+
+// The group of all facts.
+const (
+	Group      = "facts.sconce.dev"
+	APIVersion = Group + "/v1alpha1"
+)
+
+// Env is what facts depend on beside objects.
+type Env struct {
+	// Minor and Patch are the version of the clusters that objects are meant
+	// for: 1.Minor.Patch; Patch is -1 where it is not known.
+	Minor, Patch int
+	// Today is the day for which ages and ends of life are worked out; zero
+	// where none may be (they are unknown then).
+	Today time.Time
+	// Complete says that the objects are all there are. Otherwise what is not
+	// among them may still exist, and is unknown.
+	Complete bool
+}
+
+// Single derives facts from one object alone. They are judged with the object,
+// wherever that is.
+type Single struct {
+	// Kinds are the kinds of facts that it yields. It is called only where a
+	// control is about one of them.
+	Kinds []string
+	// Derive is pure and may be called from any goroutine. It must be cheap for
+	// an object that it has nothing to say of.
+	Derive func(o *object.Object, env *Env) []*object.Object
+}
+
+// Whole derives facts from all objects together.
+type Whole struct {
+	// Kinds are the kinds of facts that it yields. It is run only where a
+	// control is about one of them.
+	Kinds []string
+	// Keep returns what must be kept of an object until all were seen: nil for
+	// nothing, and little, since there may be 100,000 of them. It is pure and
+	// called from any goroutine. What it returns must not hold the object's
+	// whole tree; see Slim.
+	Keep func(o *object.Object) any
+	// Derive yields the facts, given what was kept in the order of the sources.
+	Derive func(kept []any, env *Env, yield func(*object.Object))
+}
+
+// Place says where in an object a field of a fact about it comes from.
+type Place = object.Place
+
+// New returns a fact about an object: fields in the given order, under
+// apiVersion, kind and metadata (that of the object: name, namespace, labels,
+// annotations). Paths are the object's own unless places say otherwise, so that
+// a field of the fact that the object has not should stand under "facts".
+func New(kind string, of *object.Object, fields []object.Field, places ...Place) *object.Object {
+	root := &object.Node{Kind: object.Map, Line: of.Root.Line, Col: of.Root.Col}
+	root.Fields = append(root.Fields,
+		object.Field{Key: "apiVersion", Value: object.NewString(APIVersion)},
+		object.Field{Key: "kind", Value: object.NewString(kind)})
+	if m := of.Root.Get("metadata"); m != nil {
+		root.Fields = append(root.Fields, object.Field{Key: "metadata", Value: m})
+	}
+	root.Fields = append(root.Fields, fields...)
+	return object.NewFact(object.Ref{APIVersion: APIVersion, Kind: kind, Namespace: of.Namespace, Name: of.Name}, root, of, places)
+}
+
+// Field is a shorthand for a field of a fact.
+func Field(key string, value *object.Node) object.Field {
+	return object.Field{Key: key, Value: value}
+}
+
+// Map returns a node that holds fields.
+func Map(fields ...object.Field) *object.Node {
+	return &object.Node{Kind: object.Map, Fields: fields}
+}
+
+// List returns a node that holds items.
+func List(items ...*object.Node) *object.Node {
+	return &object.Node{Kind: object.List, Items: items}
+}
+
+// Strings returns a list of strings.
+func Strings(values []string) *object.Node {
+	out := List()
+	for _, v := range values {
+		out.Items = append(out.Items, object.NewString(v))
+	}
+	return out
+}
+
+// Absent is what stands for something that was not found among the objects:
+// value where they are complete, else unknown for the reason.
+func (e *Env) Absent(value *object.Node, reason string) *object.Node {
+	if e.Complete {
+		return value
+	}
+	return object.NewUnknown(reason)
+}
+
+// Slim returns a copy of an object that holds just some of its fields, each
+// given by its path of fields from the root; a path that ends at a list or map
+// keeps all of it, one that leads through a list goes through its items.
+// metadata.name, metadata.namespace and metadata.labels are always kept.
+func Slim(o *object.Object, paths ...[]string) *object.Object {
+	paths = append(slices.Clip(paths), []string{"metadata", "name"}, []string{"metadata", "generateName"}, []string{"metadata", "namespace"}, []string{"metadata", "labels"})
+	root := slim(o.Root, paths)
+	return o.WithRoot(root)
+}
+
+func slim(n *object.Node, paths [][]string) *object.Node {
+	if n.Kind != object.Map && n.Kind != object.List {
+		return n
+	}
+	for _, p := range paths {
+		if len(p) == 0 {
+			return n
+		}
+	}
+	out := &object.Node{Kind: n.Kind, Line: n.Line, Col: n.Col}
+	if n.Kind == object.List {
+		for _, item := range n.Items {
+			out.Items = append(out.Items, slim(item, paths))
+		}
+		return out
+	}
+	for _, f := range n.Fields {
+		var rest [][]string
+		for _, p := range paths {
+			if p[0] == f.Key {
+				rest = append(rest, p[1:])
+			}
+		}
+		if rest != nil {
+			f.Value = slim(f.Value, rest)
+			out.Fields = append(out.Fields, f)
+		}
+	}
+	return out
+}
