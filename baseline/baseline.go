@@ -20,10 +20,15 @@ type Baseline struct {
 	Version control.Version
 	// Complete says that what is judged is all that there is.
 	Complete bool
+	// ForbidInline says that no object may excuse itself by an annotation.
+	ForbidInline bool
 	// Frameworks are the titles of the standards that controls refer to.
 	Frameworks map[string]string
 	// Rules are the controls that are on, the most severe first, then by name.
 	Rules []*Rule
+
+	// known says whether there is a control of a name, on or off.
+	known func(name string) bool
 }
 
 // Rule is a control as a baseline runs it.
@@ -72,7 +77,11 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 	}
 	choices := map[string]*choice{}
-	version, complete, templates := l.choose(e.doc, choices)
+	out := &Baseline{
+		Name: name, Title: e.doc.Spec.Title, Complete: opts.Complete, Frameworks: l.FrameworkTitles(),
+		known: func(name string) bool { return l.controls[name] != nil },
+	}
+	version, templates := l.choose(e.doc, choices, out)
 	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
@@ -84,7 +93,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 			choices[n] = &choice{}
 		}
 	}
-	out := &Baseline{Name: name, Title: e.doc.Spec.Title, Version: version, Complete: complete || opts.Complete, Frameworks: l.FrameworkTitles()}
+	out.Version = version
 	for _, n := range l.Controls() {
 		ch := choices[n]
 		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
@@ -124,13 +133,14 @@ func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, er
 
 // choose applies a baseline's ancestors, each once and before those that extend
 // it, then its own selections.
-func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (version control.Version, complete bool, templates []v1alpha1.PodTemplate) {
+func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice, out *Baseline) (version control.Version, templates []v1alpha1.PodTemplate) {
 	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
 		spec := &l.baselines[name].doc.Spec
 		if spec.KubernetesVersion != "" {
 			version, _ = control.ParseVersion(spec.KubernetesVersion) // Check has read it
 		}
-		complete = complete || spec.Complete
+		out.Complete = out.Complete || spec.Complete
+		out.ForbidInline = out.ForbidInline || spec.ForbidInlineExceptions
 		for i := range spec.Controls {
 			s := &spec.Controls[i]
 			for name, e := range l.controls {
@@ -141,7 +151,7 @@ func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice) (vers
 		}
 		templates = append(templates, spec.PodTemplates...)
 	}
-	return version, complete, templates
+	return version, templates
 }
 
 // ancestors returns a baseline and all that it extends, each once, the farthest

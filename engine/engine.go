@@ -28,6 +28,7 @@ import (
 type Engine struct {
 	rules      []*baseline.Rule
 	exceptions *baseline.Exceptions
+	baseline   *baseline.Baseline
 	env        *facts.Env
 	singles    []facts.Single // those that a rule needs
 	wholes     []facts.Whole
@@ -40,7 +41,7 @@ type Engine struct {
 // day; a zero day leaves them unknown.
 func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine {
 	e := &Engine{
-		rules: b.Rules, exceptions: x, byKind: map[object.GroupKind][]int{},
+		rules: b.Rules, exceptions: x, baseline: b, byKind: map[object.GroupKind][]int{},
 		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Today: today, Complete: b.Complete},
 	}
 	for _, s := range all.Singles {
@@ -72,6 +73,9 @@ type Result struct {
 	// by the rule's index in the baseline.
 	Outcomes []RuleOutcome
 	Findings []verdict.Finding
+	Notices  []verdict.Notice
+
+	inline *baseline.Inline
 }
 
 // RuleOutcome is the verdict of one rule.
@@ -119,14 +123,22 @@ func halves(rules []int) [][]int {
 // Judge judges one object, and the facts that it alone tells, by every rule
 // that matches their kinds.
 func (e *Engine) Judge(o *object.Object) *Result {
-	out := &Result{Object: o}
+	out := &Result{Object: o, inline: e.baseline.Inline(o, e.env.Today)}
 	e.judgeOne(out, o)
 	for _, s := range e.singles {
 		for _, fact := range s.Derive(o, e.env) {
 			e.judgeOne(out, fact)
 		}
 	}
+	out.Notices = out.inline.Notices(out.ruled(e))
 	return out
+}
+
+// ruled says whether the object was held against a control.
+func (r *Result) ruled(e *Engine) func(control string) bool {
+	return func(control string) bool {
+		return slices.ContainsFunc(r.Outcomes, func(ro RuleOutcome) bool { return e.rules[ro.Rule].Name == control })
+	}
 }
 
 // judgeOne adds what the rules say of an object or of a fact about it.
@@ -153,7 +165,7 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 	}
 	failed, excused, unknown := 0, 0, 0
 	for k := range v.Findings {
-		f := e.finding(rule, o, &v.Findings[k])
+		f := e.finding(out.inline, rule, o, &v.Findings[k])
 		if f.Outcome == verdict.Fail {
 			failed++
 			if f.Excepted != nil {
@@ -176,7 +188,7 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 }
 
 // finding makes what a control found into what is reported.
-func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
+func (e *Engine) finding(inline *baseline.Inline, rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
 	ref, path := o.Subject().Ref, o.SourcePath(f.Path)
 	out := verdict.Finding{
 		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.Action,
@@ -199,6 +211,9 @@ func (e *Engine) finding(rule *baseline.Rule, o *object.Object, f *control.Findi
 	hide(&out, o.Subject(), rule.Spec.Sensitive)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
 		out.Excepted = e.exceptions.Excuse(rule.Name, ref, f.Element)
+	}
+	if f.Outcome == verdict.Fail && out.Excepted == nil {
+		out.Excepted = inline.Excuse(rule.Name)
 	}
 	return out
 }

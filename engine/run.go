@@ -121,7 +121,7 @@ func (e *Engine) facts(ctx context.Context, kept [][]any, keep int) (out *perUni
 			if ctx.Err() != nil {
 				return // Run says so
 			}
-			r := &Result{}
+			r := &Result{inline: e.baseline.Inline(fact, e.env.Today)}
 			e.judgeOne(r, fact)
 			e.count(out, r, fact, keep)
 			for k := range r.Findings {
@@ -192,6 +192,7 @@ func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 		return
 	}
 	r := e.Judge(o)
+	out.notices = append(out.notices, r.Notices...)
 	used := len(r.Outcomes) > 0
 	for i, w := range e.wholes {
 		if k := w.Keep(o); k != nil {

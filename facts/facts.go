@@ -11,8 +11,10 @@ package facts
 
 import (
 	"slices"
+	"strings"
 	"time"
 
+	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
 )
 
@@ -115,11 +117,18 @@ func (e *Env) Absent(value *object.Node, reason string) *object.Node {
 // Slim returns a copy of an object that holds just some of its fields, each
 // given by its path of fields from the root; a path that ends at a list or map
 // keeps all of it, one that leads through a list goes through its items.
-// metadata.name, metadata.namespace and metadata.labels are always kept.
+// metadata.name, metadata.namespace, metadata.labels and the annotations by
+// which the object excuses itself are always kept.
 func Slim(o *object.Object, paths ...[]string) *object.Object {
 	paths = append(slices.Clip(paths), []string{"metadata", "name"}, []string{"metadata", "generateName"}, []string{"metadata", "namespace"}, []string{"metadata", "labels"})
-	root := slim(o.Root, paths)
-	return o.WithRoot(root)
+	if annotations := o.Root.At("metadata", "annotations"); annotations != nil {
+		for _, f := range annotations.Fields {
+			if strings.HasPrefix(f.Key, v1alpha1.ExceptPrefix) {
+				paths = append(paths, []string{"metadata", "annotations", f.Key})
+			}
+		}
+	}
+	return o.WithRoot(slim(o.Root, paths))
 }
 
 func slim(n *object.Node, paths [][]string) *object.Node {

@@ -193,10 +193,12 @@ type NoticeKind string
 
 // The kinds of notices.
 const (
-	UnusedException  NoticeKind = "exception-unused"
-	ExpiredException NoticeKind = "exception-expired"
-	WideException    NoticeKind = "exception-wider-than-needed"
-	DuplicateObject  NoticeKind = "duplicate-object"
+	UnusedException    NoticeKind = "exception-unused"
+	ExpiredException   NoticeKind = "exception-expired"
+	WideException      NoticeKind = "exception-wider-than-needed"
+	InvalidException   NoticeKind = "exception-invalid"
+	ForbiddenException NoticeKind = "exception-forbidden"
+	DuplicateObject    NoticeKind = "duplicate-object"
 )
 
 // Notice is something that a person should know and that is no verdict.

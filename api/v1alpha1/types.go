@@ -21,6 +21,10 @@ const (
 	APIVersion = Group + "/v1alpha1"
 )
 
+// ExceptPrefix begins the annotations by which an object excuses itself from a
+// control: except.sconce.dev/NAME: "until 2027-01-31: why".
+const ExceptPrefix = "except." + Group + "/"
+
 // Severity says what is at stake when a control fails.
 // +kubebuilder:validation:Enum=critical;high;medium;low
 type Severity string
@@ -348,6 +352,10 @@ type BaselineSpec struct {
 	// to know that something is absent says unknown.
 	// +optional
 	Complete bool `json:"complete,omitempty"`
+	// ForbidInlineExceptions lets no object excuse itself from a control by an
+	// annotation (except.sconce.dev/NAME).
+	// +optional
+	ForbidInlineExceptions bool `json:"forbidInlineExceptions,omitempty"`
 	// PodTemplates are custom resources that hold pod templates, for every
 	// control that matches pods.
 	// +optional
