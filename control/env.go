@@ -3,16 +3,19 @@
 package control
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
+	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/decls"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
 	"k8s.io/apimachinery/pkg/util/version"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -96,11 +99,11 @@ type expression struct {
 	once   sync.Once
 	err    error
 	ast    *cel.Ast
-	// anyBound is the most that one evaluation can cost for an object of any
-	// size, smallBound for a small one.
-	anyBound, smallBound uint64
-	fast, exact          func() (cel.Program, error)
-	opaque               bool
+	// bound is the most that one evaluation can cost for an object of any size.
+	bound       uint64
+	loops       bool // goes through lists or maps
+	fast, exact func() (cel.Program, error)
+	opaque      bool
 }
 
 func newExpression(source string, want *cel.Type) *expression {
@@ -123,13 +126,16 @@ type CELError struct {
 // Error returns the reason.
 func (e *CELError) Error() string { return e.Msg }
 
-// An expression whose cost is bounded beforehand is evaluated without tracking
-// it: anyBound for objects of any size, so low that the limit is not met before
-// thousands of elements; smallBound for small ones. Were the bounds to add up
-// to the limit, the object is judged once more, exactly.
+// An expression is evaluated without tracking its cost where that is bounded
+// some other way: by its form, for objects of any size (lowBound); or, for small
+// objects, by cutting it off when it has gone through maxIterations elements.
+// What is charged for those is what the like costs as a rule. Where an
+// evaluation is cut off, or the charges add up to the limit, the object is
+// judged once more, exactly.
 const (
-	anyBound   = CostLimit / 10_000
-	smallBound = CostLimit / 4
+	lowBound      = CostLimit / 10_000
+	maxIterations = 1000
+	smallCharge   = 100
 )
 
 func (e *expression) build() error {
@@ -146,12 +152,8 @@ func (e *expression) build() error {
 		return &CELError{1, 1, fmt.Sprintf("must be a %s, but is a %s", e.want, got)}
 	}
 	e.ast, e.opaque = ast, opaque(ast)
-	e.anyBound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
-	e.smallBound = math.MaxUint64
-	if !strings.Contains(e.source, varVariables) && !strings.Contains(e.source, varParams) {
-		// What those hold is not bounded by the size of the object.
-		e.smallBound = estimate(env, ast, object.SmallSize)
-	}
+	e.bound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
+	e.loops = loops(ast)
 	e.prepare()
 	return nil
 }
@@ -163,7 +165,11 @@ func (e *expression) prepare() {
 		if err != nil {
 			return nil, err
 		}
-		return env.Program(e.ast, cel.EvalOptions(cel.OptOptimize))
+		opts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+		if e.bound > lowBound && e.loops {
+			opts = append(opts, cel.InterruptCheckFrequency(maxIterations))
+		}
+		return env.Program(e.ast, opts...)
 	})
 	e.exact = sync.OnceValues(func() (cel.Program, error) {
 		env, err := env()
@@ -184,20 +190,53 @@ func estimate(env *cel.Env, ast *cel.Ast, size uint64) uint64 {
 	return cost.Max
 }
 
-// program returns the program to evaluate for an object, and what is charged
-// for an evaluation that is not tracked.
-func (e *expression) program(small, exact bool) (prog cel.Program, charge uint64, err error) {
-	switch {
-	case exact:
-	case e.anyBound <= anyBound:
-		prog, err = e.fast()
-		return prog, e.anyBound, err
-	case small && e.smallBound <= smallBound:
-		prog, err = e.fast()
-		return prog, e.smallBound, err
+// loops says whether an expression goes through lists or maps.
+func loops(a *cel.Ast) bool {
+	found := false
+	celast.PreOrderVisit(a.NativeRep().Expr(), celast.NewExprVisitor(func(e celast.Expr) {
+		found = found || e.Kind() == celast.ComprehensionKind
+	}))
+	return found
+}
+
+// cutOff is the context of an evaluation that is cut off: it has ended before
+// it begins, and is looked at when maxIterations elements were gone through.
+var cutOff = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// run evaluates the expression and returns what is charged for that.
+func (e *expression) run(s *scope) (out ref.Val, charge uint64, err error) {
+	low := e.bound <= lowBound
+	if s.exact || !low && !s.small {
+		prog, err := e.exact()
+		if err != nil {
+			return nil, 0, err
+		}
+		out, details, err := prog.Eval(s)
+		if cost := details.ActualCost(); cost != nil {
+			charge = *cost
+		}
+		return out, charge, err
 	}
-	prog, err = e.exact()
-	return prog, 0, err
+	prog, err := e.fast()
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case low:
+		out, _, err = prog.Eval(s)
+		return out, e.bound, err
+	case !e.loops:
+		out, _, err = prog.Eval(s)
+		return out, smallCharge, err
+	}
+	out, _, err = prog.ContextEval(cutOff, s)
+	if errors.Is(err, interpreter.InterruptError{}) {
+		return out, CostLimit + 1, err
+	}
+	return out, smallCharge, err
 }
 
 // sizes bounds the values whose size is not known before an expression runs.
@@ -258,15 +297,8 @@ func (s *scope) eval(e *expression) ref.Val {
 	if err := e.compile(); err != nil {
 		return types.WrapErr(err)
 	}
-	prog, charge, err := e.program(s.small, s.exact)
-	if err != nil {
-		return types.WrapErr(err)
-	}
+	out, charge, err := e.run(s)
 	s.cost += charge
-	out, details, err := prog.Eval(s)
-	if cost := details.ActualCost(); cost != nil {
-		s.cost += *cost
-	}
 	switch {
 	case e.opaque && s.partial():
 		return partlyKnown(s.root)

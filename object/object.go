@@ -30,8 +30,8 @@ type Object struct {
 }
 
 // SmallSize is what nearly every object that people write stays below, in
-// bytes. What it costs to judge such an object can be bounded beforehand.
-const SmallSize = 2 << 10
+// bytes: what is done once for each of its values is done quickly.
+const SmallSize = 64 << 10
 
 // Ref names an object within its cluster or tree.
 type Ref struct {
