@@ -5,19 +5,41 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 
 	"sconce.dev/sconce/cli"
 )
 
-// gcPercent lets the heap grow to five times what is live before it is
-// collected: a scan makes much garbage and keeps little, and this saves a fifth
-// of its time. GOGC, where it is set, wins.
-const gcPercent = 400
+// A scan makes much garbage and keeps little. While little is kept, the heap is
+// let grow to five times of it before it is collected, which saves a fifth of
+// the time; beyond roomyHeap it grows to twice of what is kept, as is usual.
+const (
+	roomy     = 400
+	usual     = 100
+	roomyHeap = 64 << 20
+)
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+	if os.Getenv("GOGC") == "" { // who sets it knows better
+		debug.SetGCPercent(roomy)
+		afterEachGC()
 	}
 	os.Exit(cli.Main(os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+// afterEachGC sets how far the heap may grow until the next collection, now and
+// after each. What it allocates is found dead by the next one.
+func afterEachGC() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	if bytes := live[0].Value.Uint64(); bytes > 0 {
+		percent := usual
+		if bytes < roomyHeap {
+			percent = max(usual, min(roomy, int((roomyHeap-bytes)*100/bytes)))
+		}
+		debug.SetGCPercent(percent)
+	}
+	runtime.AddCleanup(new([16]byte), func(struct{}) { afterEachGC() }, struct{}{})
 }
