@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/facts"
@@ -85,8 +83,7 @@ type RuleOutcome struct {
 	Excepted bool // every failed element is excused
 }
 
-// matching returns the rules for a kind. The first call for a kind compiles
-// them, so that controls for kinds that are not present never are.
+// matching returns the rules for a kind.
 func (e *Engine) matching(gk object.GroupKind) []int {
 	e.mu.RLock()
 	rules, ok := e.byKind[gk]
@@ -94,30 +91,15 @@ func (e *Engine) matching(gk object.GroupKind) []int {
 	if ok {
 		return rules
 	}
-	var compile errgroup.Group
 	for i, r := range e.rules {
 		if r.Matches(gk) {
 			rules = append(rules, i)
 		}
 	}
-	for _, part := range halves(rules) {
-		compile.Go(func() error {
-			for _, i := range part {
-				_ = e.rules[i].CompileMatch() // judging reports it as unknown
-			}
-			return nil
-		})
-	}
-	_ = compile.Wait()
 	e.mu.Lock()
 	e.byKind[gk] = rules
 	e.mu.Unlock()
 	return rules
-}
-
-func halves(rules []int) [][]int {
-	mid := len(rules) / 2
-	return [][]int{rules[:mid], rules[mid:]}
 }
 
 // Judge judges one object, and the facts that it alone tells, by every rule
