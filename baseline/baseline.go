@@ -114,6 +114,30 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 	return out, nil
 }
 
+// ResolveControls returns a baseline of just these controls, with the parameters
+// given, for a version of Kubernetes (the newest if it is empty).
+func (l *Library) ResolveControls(controls []string, parameters map[string]map[string]v1alpha1.Value, version string, complete bool) (*Baseline, error) {
+	out := &Baseline{Name: "chosen", Version: control.Newest, Complete: complete, known: func(string) bool { return true }}
+	if version != "" {
+		var err error
+		if out.Version, err = control.ParseVersion(version); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range controls {
+		if l.controls[name] == nil {
+			return nil, fmt.Errorf("unknown control %q%s", name, suggestion(name, l.Controls()))
+		}
+		ch := &choice{parameters: parameters[name]}
+		rule, err := l.rule(name, ch, control.Options{KubernetesVersion: out.Version, Parameters: ch.parameters})
+		if err != nil {
+			return nil, err
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out, nil
+}
+
 func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, error) {
 	e := l.controls[name]
 	c, err := control.New(e.doc, opts)

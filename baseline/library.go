@@ -253,6 +253,12 @@ func (l *Library) FrameworkTitles() map[string]string {
 	return out
 }
 
+// BaselineFile returns the file that a baseline was read from.
+func (l *Library) BaselineFile(name string) string { return l.baselines[name].file }
+
+// FrameworkFile returns the file that a framework was read from.
+func (l *Library) FrameworkFile(name string) string { return l.frameworks[name].file }
+
 // BuiltIn says whether a control came with the program.
 func (l *Library) BuiltIn(control string) bool {
 	e := l.controls[control]

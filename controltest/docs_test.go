@@ -72,6 +72,71 @@ func TestDocs(t *testing.T) {
 // generated stands at the top of every page.
 const generated = "<!-- Written by `make generate` from the control and its fixture; do not edit. -->\n\n"
 
+const baselinesFile = "../docs/baselines.md"
+
+// TestBaselineDocs holds the page of the baselines against what it is made
+// from. With -update it writes it.
+func TestBaselineDocs(t *testing.T) {
+	want := baselinesPage(t, library(t))
+	if *update {
+		if err := os.WriteFile(baselinesFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(baselinesFile); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s is stale; make generate rewrites it", baselinesFile)
+	}
+}
+
+// baselinesPage says what each baseline turns on, and why.
+func baselinesPage(t *testing.T, l *baseline.Library) []byte {
+	var b bytes.Buffer
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
+	p(generated + "# The baselines\n\nA baseline is a set of controls with parameters, severities and actions; `sconce scan -b NAME` runs it. Yours may extend these.\n")
+	for _, name := range l.Baselines() {
+		resolved, err := l.Resolve(name, baseline.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := &l.Baseline(name).Spec
+		p("\n## %s\n\n%s. %s\n\n", name, spec.Title, strings.TrimSpace(spec.Description))
+		if len(spec.Extends) > 0 {
+			p("It extends %s.\n\n", strings.Join(spec.Extends, ", "))
+		}
+		if spec.ForbidInlineExceptions {
+			p("No object may excuse itself by an annotation.\n\n")
+		}
+		byTopic := map[string][]string{}
+		for _, r := range resolved.Rules {
+			byTopic[r.Spec.Topic] = append(byTopic[r.Spec.Topic], fmt.Sprintf("[%s](controls/%s.md)", r.Name, r.Name))
+		}
+		p("<details><summary>%d controls</summary>\n\n", len(resolved.Rules))
+		for _, topic := range slices.Sorted(maps.Keys(byTopic)) {
+			slices.Sort(byTopic[topic])
+			p("- %s (%d): %s\n", topic, len(byTopic[topic]), strings.Join(byTopic[topic], ", "))
+		}
+		p("\n</details>\n")
+		var chosen []string
+		for _, s := range spec.Controls {
+			if s.Name == "" {
+				continue
+			}
+			what := "on"
+			if s.Disabled {
+				what = "off"
+			}
+			for _, param := range slices.Sorted(maps.Keys(s.Parameters)) {
+				what += fmt.Sprintf(", %s: `%s`", param, s.Parameters[param].RawMessage)
+			}
+			chosen = append(chosen, fmt.Sprintf("| %s | %s | %s |\n", s.Name, what, s.Reason))
+		}
+		if len(chosen) > 0 {
+			p("\n| control | | why |\n|---|---|---|\n%s", strings.Join(chosen, ""))
+		}
+	}
+	return b.Bytes()
+}
+
 // index lists the controls by topic, and what the baselines turn on.
 func index(l *baseline.Library) []byte {
 	var b bytes.Buffer

@@ -374,6 +374,9 @@ type Selection struct {
 	// Select chooses every control that meets all of its conditions.
 	// +optional
 	Select *Selector `json:"select,omitempty"`
+	// Reason says why the baseline chooses so, for who reads it later.
+	// +optional
+	Reason string `json:"reason,omitempty"`
 	// Disabled leaves the chosen controls out.
 	// +optional
 	Disabled bool `json:"disabled,omitempty"`
