@@ -48,3 +48,8 @@ func Fixture(file string) (name string, data []byte, err error) {
 	data, err = files.ReadFile(name)
 	return Prefix + name, data, err
 }
+
+// Source returns the text of a file of the catalogue.
+func Source(file string) ([]byte, error) {
+	return files.ReadFile(strings.TrimPrefix(file, Prefix))
+}
