@@ -33,6 +33,8 @@ type configFlags struct {
 	skip        []string
 	kubeVersion string
 	complete    bool
+	// narrow, if it is set, adjusts what is run once the library is known.
+	narrow func(*baseline.Library, *baseline.Options) error
 }
 
 func (f *configFlags) register(cmd *cobra.Command) {
@@ -168,6 +170,11 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 	if f.kubeVersion != "" {
 		if opts.KubernetesVersion, err = control.ParseVersion(f.kubeVersion); err != nil {
 			return nil, nil, fmt.Errorf("--kube-version: %w", err)
+		}
+	}
+	if f.narrow != nil {
+		if err := f.narrow(l, &opts); err != nil {
+			return nil, nil, err
 		}
 	}
 	b, err := l.Resolve(f.baseline, opts)

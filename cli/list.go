@@ -19,9 +19,10 @@ func newList(s Streams) *cobra.Command {
 	var config []string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List controls or baselines",
+		Short: "List controls, baselines or frameworks",
 		Example: `  sconce list controls
   sconce list baselines
+  sconce list frameworks
   sconce list controls -o json | jq -r .metadata.name`,
 	}
 	cmd.PersistentFlags().StringArrayVarP(&config, "config", "c", nil, configUsage)
@@ -65,6 +66,7 @@ func newList(s Streams) *cobra.Command {
 			}
 			return nil
 		}),
+		list("frameworks", listFrameworks, emitFrameworks),
 	)
 	return cmd
 }

@@ -38,6 +38,7 @@ type scanFlags struct {
 	configFlags
 	sourceFlags
 	outputFlags
+	frameworkFlags
 	failOn []string
 }
 
@@ -60,12 +61,17 @@ Exit codes: 0 nothing failed; 1 something failed, at or above --fail-on;
   sconce scan 'apps/**/*.yaml' -o sarif --output-file sconce.sarif
   kubectl get deploy -A -o yaml | sconce scan -
   sconce scan --rev origin/main deploy/
+  sconce scan --framework nsa-1.2 .
   sconce scan -b pss-restricted --kube-version 1.35 --fail-on high,unknown .`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runScan(cmd, s, f, args) },
 	}
 	f.configFlags.register(cmd)
 	f.sourceFlags.register(cmd)
 	f.outputFlags.register(cmd)
+	f.frameworkFlags.register(cmd)
+	f.configFlags.narrow = func(l *baseline.Library, opts *baseline.Options) error {
+		return f.frameworkFlags.narrow(cmd, l, f.baseline, opts)
+	}
 	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, what could not be decided makes it 3")
 	return cmd
 }
@@ -151,6 +157,7 @@ func runScan(cmd *cobra.Command, s Streams, f *scanFlags, targets []string) erro
 		err = run.release()
 	}
 	if err == nil {
+		f.report(b, summary)
 		err = out.Write(&verdict.Message{Summary: summary})
 	}
 	if err == nil {
@@ -183,7 +190,7 @@ func (r *scanRun) config(f *scanFlags, targets []string) error {
 	return r.out.Write(&verdict.Message{Config: &verdict.Config{
 		Stream: verdict.StreamVersion, Program: "sconce", Version: version(), Targets: targets,
 		Baseline: r.baseline.Name, KubernetesVersion: r.baseline.Version.String(), Revision: f.revision,
-		Frameworks: r.baseline.Frameworks,
+		Frameworks: r.baseline.Frameworks, Compliance: f.frameworks,
 	}})
 }
 

@@ -20,7 +20,7 @@ import (
 func TestSchemas(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, kind := range []string{"Control", "Baseline", "Exception"} {
+	for _, kind := range []string{"Control", "Baseline", "Exception", "Framework"} {
 		s, err := compiler.Compile("../schema/" + strings.ToLower(kind) + "-v1alpha1.json")
 		if err != nil {
 			t.Fatal(err)

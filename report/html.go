@@ -67,6 +67,7 @@ type page struct {
 	Rows    []severityRow
 	Cells   []pageCell
 
+	Compliance         []pageCompliance
 	Problems, Notices  []pageEntry
 	Files              []pageFile
 	More               int
@@ -146,6 +147,9 @@ func (h *htmlWriter) page() page {
 		p.Result, p.Summary = resultText(s), s
 		p.Facts = append([]string{scoreText(s), totalsText(s)}, append(restText(s), p.Facts...)...)
 		p.Rows, p.Cells, p.Bar = severityRows(s), pageCells(s), scoreBar(s.Verdicts)
+		for _, c := range s.Compliance {
+			p.Compliance = append(p.Compliance, pageComplianceOf(c, s))
+		}
 	}
 	h.entries(&p)
 	h.findingsOf(&p)
@@ -170,6 +174,9 @@ func configFacts(c *verdict.Config) []string {
 		return nil
 	}
 	facts := []string{"baseline " + visible(c.Baseline) + " for Kubernetes " + visible(c.KubernetesVersion)}
+	if len(c.Compliance) > 0 {
+		facts = append(facts, "controls for "+visible(strings.Join(c.Compliance, ", ")))
+	}
 	if len(c.Targets) > 0 {
 		facts = append(facts, "scanned "+visible(strings.Join(c.Targets, ", ")))
 	}
@@ -190,23 +197,31 @@ func pageCells(s *verdict.Summary) []pageCell {
 
 // scoreBar is the share of each outcome.
 func scoreBar(v verdict.Counts) []barPart {
-	total := v.Pass + v.Excepted + v.Unknown + v.Fail
-	if total == 0 {
-		return nil
+	return bar([]barShare{{"pass", v.Pass}, {"excepted", v.Excepted}, {"unknown", v.Unknown}, {"fail", v.Fail}})
+}
+
+// barShare is a part of a bar and how much it stands for.
+type barShare struct {
+	class string
+	n     int
+}
+
+// bar lays out a bar; nothing where all shares are 0.
+func bar(shares []barShare) []barPart {
+	total := 0
+	for _, s := range shares {
+		total += s.n
 	}
-	var bar []barPart
+	var out []barPart
 	x := 0.0
-	for _, part := range []struct {
-		class string
-		n     int
-	}{{"pass", v.Pass}, {"excepted", v.Excepted}, {"unknown", v.Unknown}, {"fail", v.Fail}} {
-		w := 100 * float64(part.n) / float64(total)
-		if part.n > 0 {
-			bar = append(bar, barPart{part.class, percent(x), percent(w)})
+	for _, s := range shares {
+		if s.n > 0 {
+			w := 100 * float64(s.n) / float64(total)
+			out = append(out, barPart{s.class, percent(x), percent(w)})
+			x += w
 		}
-		x += w
 	}
-	return bar
+	return out
 }
 
 func percent(f float64) string {

@@ -20,6 +20,9 @@ const maxMarkdown = 65000
 // maxListed bounds problems and notices, so that room for findings is left.
 const maxListed = 15000
 
+// maxCompliance bounds what is said of frameworks, likewise.
+const maxCompliance = 20000
+
 // markdown prints a comment for a pull request: totals first, then the findings
 // of each file, the worst files first, folded. Totals are never cut; findings
 // are left out and counted where the comment would grow too long.
@@ -69,6 +72,9 @@ func (m *markdown) head(b *strings.Builder) {
 		line += "; " + strings.Join(rest, ", ")
 	}
 	b.WriteString(strings.ToUpper(line[:1]) + line[1:] + ".\n\n")
+	for _, c := range s.Compliance {
+		m.compliance(b, c, maxCompliance/len(s.Compliance))
+	}
 }
 
 // list prints a heading and lines, as many as there is room for.

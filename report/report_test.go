@@ -56,11 +56,12 @@ func golden(t *testing.T, name string, got []byte) {
 func streams() map[string][]*verdict.Message {
 	rich := richStream()
 	return map[string][]*verdict.Message{
-		"rich":    rich,
-		"clean":   cleanStream(),
-		"unknown": unknownStream(),
-		"empty":   emptyStream(),
-		"broken":  rich[:9],
+		"rich":       rich,
+		"clean":      cleanStream(),
+		"unknown":    unknownStream(),
+		"empty":      emptyStream(),
+		"compliance": complianceStream(),
+		"broken":     rich[:9],
 	}
 }
 
@@ -71,6 +72,8 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	golden(t, "rich80.table", write(t, "table", report.Options{Width: 80, ShowExcepted: true}, richStream()))
+	golden(t, "compliance80.table", write(t, "table", report.Options{Width: 80}, complianceStream()))
+	golden(t, "compliancecolor.table", write(t, "table", report.Options{Width: 120, Color: true}, complianceStream()))
 	golden(t, "richcolor.table", write(t, "table", report.Options{Color: true, MaxFindings: 5}, richStream()))
 	golden(t, "richmax.markdown", write(t, "markdown", report.Options{ShowExcepted: true, MaxFindings: 7}, richStream()))
 }

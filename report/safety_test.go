@@ -77,6 +77,12 @@ func evilStream() []*verdict.Message {
 		out = append(out, &verdict.Message{Finding: f})
 	}
 	s := richSummary()
+	for _, state := range append(verdict.SectionStates, evil) {
+		s.Compliance = append(s.Compliance, &verdict.Compliance{
+			Framework: evil, Title: evil, Score: verdict.SectionScore{High: 100, Sections: 1},
+			Sections: []verdict.Section{{ID: evil, Title: evil, Group: evil, State: state, Verdicts: verdict.Counts{Excepted: 1}, Controls: []string{evil}, Skipped: []string{evil}}},
+		})
+	}
 	s.BySeverity[evil], s.ByCell[evil], s.ByControl[evil] = verdict.Counts{Fail: 1}, verdict.Counts{Fail: 1}, verdict.Counts{Pass: 1}
 	return append(out, &verdict.Message{Summary: s})
 }

@@ -64,6 +64,7 @@ func (t *table) summary() {
 	}
 	if s.Verdicts.Fail+s.Verdicts.Unknown+s.Problems == 0 {
 		t.clean(s)
+		t.compliances(s)
 		return
 	}
 	t.severities(s)
@@ -71,6 +72,7 @@ func (t *table) summary() {
 	t.grid(s)
 	t.line("")
 	t.totals(s)
+	t.compliances(s)
 	for i, step := range t.advice.next(t.scan.config) {
 		if i == 0 {
 			t.line("")

@@ -62,6 +62,9 @@ type Config struct {
 	Frameworks map[string]string `json:"frameworks,omitempty"`
 	// Revision is the Git revision that was read, if one was asked for.
 	Revision string `json:"revision,omitempty"`
+	// Compliance names the frameworks that a report was asked for: only controls
+	// that refer to them were run.
+	Compliance []string `json:"compliance,omitempty"`
 }
 
 // Control is what a reader of findings needs to know of a control.
@@ -258,6 +261,8 @@ type Summary struct {
 	Notices  int `json:"notices"`
 	// Controls is how many controls the baseline turned on.
 	Controls int `json:"controls"`
+	// Compliance is a report for each framework that was asked for.
+	Compliance []*Compliance `json:"compliance,omitempty"`
 }
 
 // Score returns the bounds between which the share of passed verdicts lies, in

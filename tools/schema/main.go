@@ -89,7 +89,7 @@ var metadata = map[string]any{
 	"type":     "object",
 	"required": []any{"name"},
 	"properties": map[string]any{
-		"name": map[string]any{"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"},
+		"name": map[string]any{"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"},
 	},
 }
 
