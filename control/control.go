@@ -45,6 +45,7 @@ type Control struct {
 	remove   []place
 	add      []addEdit
 	params   ref.Val
+	shared   *Expressions
 }
 
 // Options say what a control is compiled for.
@@ -56,6 +57,9 @@ type Options struct {
 	Parameters map[string]v1alpha1.Value
 	// PodTemplates are further kinds that hold pod templates.
 	PodTemplates []v1alpha1.PodTemplate
+	// Expressions, where it is set, is what controls that have most of their
+	// expressions in common compile them into.
+	Expressions *Expressions
 }
 
 type setEdit struct {
@@ -72,7 +76,7 @@ type addEdit struct {
 // the CEL expressions to be compiled when they are first needed; Compile does
 // that at once.
 func New(c *v1alpha1.Control, opts Options) (*Control, error) {
-	out := &Control{Control: c, kinds: map[object.GroupKind]bool{}}
+	out := &Control{Control: c, kinds: map[object.GroupKind]bool{}, shared: opts.Expressions}
 	for _, k := range c.Spec.Match.Kinds {
 		out.kinds[object.GroupKind{Group: k.Group, Kind: k.Kind}] = true
 	}
@@ -87,15 +91,15 @@ func New(c *v1alpha1.Control, opts Options) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.require = newExpression(require, cel.BoolType)
+	out.require = out.shared.expression(require, cel.BoolType)
 	if c.Spec.When != "" {
-		out.when = newExpression(c.Spec.When, cel.BoolType)
+		out.when = out.shared.expression(c.Spec.When, cel.BoolType)
 	}
 	for _, v := range c.Spec.Variables {
 		out.varNames = append(out.varNames, v.Name)
-		out.vars = append(out.vars, newExpression(v.Expression, nil))
+		out.vars = append(out.vars, out.shared.expression(v.Expression, nil))
 	}
-	if out.message, err = parseMessage(c.Spec.Message); err != nil {
+	if out.message, err = parseMessage(c.Spec.Message, out.shared); err != nil {
 		return nil, fieldError("spec.message", err)
 	}
 	if err := out.places(); err != nil {
@@ -168,7 +172,7 @@ func (c *Control) Compile() error {
 	if err := c.CompileMatch(); err != nil {
 		return err
 	}
-	named := map[string]*expression{"spec.require": newExpression(c.Spec.Require, cel.BoolType)}
+	named := map[string]*expression{"spec.require": c.shared.expression(c.Spec.Require, cel.BoolType)}
 	if c.when != nil {
 		named["spec.when"] = c.when
 	}
@@ -176,7 +180,7 @@ func (c *Control) Compile() error {
 		named[fmt.Sprintf("spec.variables[%d].expression", i)] = v
 	}
 	for i, v := range c.Spec.Versions {
-		named[fmt.Sprintf("spec.versions[%d].require", i)] = newExpression(v.Require, cel.BoolType)
+		named[fmt.Sprintf("spec.versions[%d].require", i)] = c.shared.expression(v.Require, cel.BoolType)
 	}
 	for _, field := range sortedKeys(named) {
 		err := named[field].compile()

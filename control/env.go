@@ -110,6 +110,28 @@ func newExpression(source string, want *cel.Type) *expression {
 	return &expression{source: source, want: want}
 }
 
+// Expressions are compiled expressions by their text. The zero value is ready
+// to be used; it is safe for concurrent use.
+type Expressions struct {
+	known sync.Map // of *expression by expressionKey
+}
+
+type expressionKey struct {
+	source    string
+	condition bool
+}
+
+// expression returns the expression of a text: always a new one, if there are
+// no Expressions to keep it.
+func (x *Expressions) expression(source string, want *cel.Type) *expression {
+	e := newExpression(source, want)
+	if x == nil {
+		return e
+	}
+	kept, _ := x.known.LoadOrStore(expressionKey{source, want == cel.BoolType}, e)
+	return kept.(*expression)
+}
+
 // compile compiles the expression; calling it again costs nothing.
 func (e *expression) compile() error {
 	e.once.Do(func() { e.err = e.build() })

@@ -20,7 +20,7 @@ type message struct {
 
 // parseMessage reads spec.message. Braces inside strings of an expression
 // count like any others.
-func parseMessage(s string) (message, error) {
+func parseMessage(s string, shared *Expressions) (message, error) {
 	var m message
 	for {
 		open := strings.IndexByte(s, '{')
@@ -43,7 +43,7 @@ func parseMessage(s string) (message, error) {
 			return m, fmt.Errorf("message %q: { without }", s)
 		}
 		m.texts = append(m.texts, s[:open])
-		m.exprs = append(m.exprs, newExpression(s[open+1:end], nil))
+		m.exprs = append(m.exprs, shared.expression(s[open+1:end], nil))
 		s = s[end+1:]
 	}
 }

@@ -133,11 +133,11 @@ func Slim(o *object.Object, paths ...[]string) *object.Object {
 
 func slim(n *object.Node, paths [][]string) *object.Node {
 	if n.Kind != object.Map && n.Kind != object.List {
-		return n
+		return whole(n)
 	}
 	for _, p := range paths {
 		if len(p) == 0 {
-			return n
+			return whole(n)
 		}
 	}
 	out := &object.Node{Kind: n.Kind, Line: n.Line, Col: n.Col}
@@ -160,4 +160,19 @@ func slim(n *object.Node, paths [][]string) *object.Node {
 		}
 	}
 	return out
+}
+
+// whole returns a copy of a value: values of a document lie side by side in
+// memory, so that one of them would keep its neighbours.
+func whole(n *object.Node) *object.Node {
+	out := *n
+	out.Fields = slices.Clone(n.Fields)
+	for i := range out.Fields {
+		out.Fields[i].Value = whole(out.Fields[i].Value)
+	}
+	out.Items = slices.Clone(n.Items)
+	for i := range out.Items {
+		out.Items[i] = whole(out.Items[i])
+	}
+	return &out
 }

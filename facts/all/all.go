@@ -3,10 +3,15 @@
 // Package all lists everything that derives facts.
 package all
 
-import "sconce.dev/sconce/facts"
+import (
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/facts/controlplane"
+	"sconce.dev/sconce/facts/rbac"
+	"sconce.dev/sconce/facts/upgrade"
+)
 
 // Singles derive facts from one object.
-var Singles = []facts.Single{}
+var Singles = []facts.Single{controlplane.Single, upgrade.Single}
 
 // Wholes derive facts from all objects together.
-var Wholes = []facts.Whole{}
+var Wholes = []facts.Whole{rbac.Whole, upgrade.Whole}

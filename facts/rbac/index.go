@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rbac
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/object"
+)
+
+// name is what an object is found by. The namespace is empty for what has none,
+// and for what does not say in a file.
+type name struct{ namespace, name string }
+
+// clusterRoleName is the name of a ClusterRole, which has no namespace.
+type clusterRoleName string
+
+// names are objects by their names. What names no namespace may be in any.
+type names[T any] struct {
+	exact map[name]T
+	by    map[string]T // by name alone: one of them
+}
+
+func (m *names[T]) add(n name, v T) {
+	if m.exact == nil {
+		m.exact, m.by = map[name]T{}, map[string]T{}
+	}
+	m.exact[n] = v
+	m.by[n.name] = v
+}
+
+// find returns what has the name, or may have it.
+func (m *names[T]) find(n name) (T, bool) {
+	if n.namespace == "" {
+		v, ok := m.by[n.name]
+		return v, ok
+	}
+	if v, ok := m.exact[n]; ok {
+		return v, true
+	}
+	v, ok := m.exact[name{"", n.name}]
+	return v, ok
+}
+
+// index finds what objects name.
+type index struct {
+	env          *facts.Env
+	clusterRoles map[clusterRoleName]bool
+	localRoles   names[bool]
+	accounts     names[*object.Node] // automountServiceAccountToken; nil where it is not said
+	running      names[bool]         // the ServiceAccounts that something runs as
+	// unclear and unbound say why it is not known what something runs as, and
+	// what is bound to whom.
+	unclear, unbound string
+	// bound are roles by the ServiceAccount that they are bound to; the namespace
+	// is empty where the subject names none.
+	bound map[name][]string
+	// byName are roles by the name of the ServiceAccount, whatever its namespace.
+	byName map[string][]string
+	// ofAll are roles that are bound to every ServiceAccount, ofNamespace to
+	// those of one.
+	ofAll       []string
+	ofNamespace map[string][]string
+}
+
+func newIndex(kept []any, env *facts.Env) *index {
+	x := &index{
+		env: env, clusterRoles: map[clusterRoleName]bool{},
+		bound: map[name][]string{}, byName: map[string][]string{}, ofNamespace: map[string][]string{},
+	}
+	for _, k := range kept {
+		switch k := k.(type) {
+		case clusterRoleName:
+			x.clusterRoles[k] = true
+		case name:
+			x.localRoles.add(k, true)
+		case *object.Object:
+			x.object(k)
+		}
+	}
+	return x
+}
+
+func (x *index) object(o *object.Object) {
+	switch o.GroupKind() {
+	case serviceAccount:
+		x.accounts.add(name{o.Namespace, o.Name}, o.Root.Get(automountField))
+	case roleBinding, clusterRoleBinding:
+		x.binding(o)
+	default:
+		account, _ := accountOf(o)
+		if account.Kind == object.Unknown {
+			x.unclear = fmt.Sprintf("%s: %s", o.Ref, account.Text)
+			return
+		}
+		x.running.add(name{o.Namespace, account.Text}, true)
+	}
+}
+
+// binding adds the role of a binding to those of its subjects.
+func (x *index) binding(o *object.Object) {
+	if o.Root.HasUnknown() {
+		x.unbound = fmt.Sprintf("%s: %s", o.Ref, o.Root.FirstUnknown())
+	}
+	kind, ref := o.Root.At("roleRef", "kind").Str(), o.Root.At("roleRef", "name").Str()
+	if kind == "Role" {
+		ref = o.Namespace + "/" + ref
+	} else if slices.Contains(everyones, ref) {
+		return
+	}
+	subjects := o.Root.Get("subjects")
+	if subjects == nil {
+		return
+	}
+	for _, s := range subjects.Items {
+		switch kind, n := s.Get("kind").Str(), s.Get("name").Str(); {
+		case kind == "ServiceAccount":
+			x.bind(name{s.Get("namespace").Str(), n}, ref)
+		case kind == "User" && strings.HasPrefix(n, accountUser):
+			namespace, account, _ := strings.Cut(n[len(accountUser):], ":")
+			x.bind(name{namespace, account}, ref)
+		case kind == "Group" && (n == "system:authenticated" || n == "system:serviceaccounts"):
+			x.ofAll = appendNew(x.ofAll, ref)
+		case kind == "Group" && strings.HasPrefix(n, accountGroup):
+			namespace := n[len(accountGroup):]
+			x.ofNamespace[namespace] = appendNew(x.ofNamespace[namespace], ref)
+		}
+	}
+}
+
+// What the user names of ServiceAccounts, and the groups of those of a
+// namespace, begin with.
+const (
+	accountUser  = "system:serviceaccount:"
+	accountGroup = "system:serviceaccounts:"
+)
+
+func (x *index) bind(n name, role string) {
+	x.bound[n] = appendNew(x.bound[n], role)
+	x.byName[n.name] = appendNew(x.byName[n.name], role)
+}
+
+// maxRoles is how many roles of a ServiceAccount are told: an operator may hold
+// one in each of 10,000 namespaces.
+const maxRoles = 16
+
+func appendNew(list []string, s string) []string {
+	if len(list) >= maxRoles || slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// absent stands for something that was not found, named by what depends on a
+// namespace.
+func (x *index) absent(namespace string, value *object.Node, what string) *object.Node {
+	if namespace == "" {
+		return object.NewUnknown(what + ": the object does not say in which namespace it is")
+	}
+	return x.env.Absent(value, what+" is not among what was read")
+}
+
+// accountFound says whether there is a ServiceAccount; each namespace has one
+// called default.
+func (x *index) accountFound(n name) *object.Node {
+	if _, ok := x.accounts.find(n); ok || n.name == "default" {
+		return object.NewBool(true)
+	}
+	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("the ServiceAccount %s/%s", n.namespace, n.name))
+}
+
+// roleFound says whether the role of a binding is there.
+func (x *index) roleFound(o *object.Object) *object.Node {
+	if ref := o.Root.Get("roleRef"); ref != nil && ref.HasUnknown() {
+		return object.NewUnknown(ref.FirstUnknown())
+	}
+	n := name{o.Namespace, o.Root.At("roleRef", "name").Str()}
+	if o.Root.At("roleRef", "kind").Str() != "Role" {
+		if x.clusterRoles[clusterRoleName(n.name)] || builtInClusterRole(n.name) {
+			return object.NewBool(true)
+		}
+		return x.env.Absent(object.NewBool(false), fmt.Sprintf("the ClusterRole %s is not among what was read", n.name))
+	}
+	if _, ok := x.localRoles.find(n); ok || builtInRole(n) {
+		return object.NewBool(true)
+	}
+	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("the Role %s/%s", n.namespace, n.name))
+}
+
+// mounted says whether a pod has the token of its ServiceAccount mounted: what
+// the pod says decides, else what the ServiceAccount says.
+func (x *index) mounted(n name, said *object.Node) *object.Node {
+	if said == nil {
+		account, ok := x.accounts.find(n)
+		switch {
+		case !ok:
+			return x.absent(n.namespace, object.NewBool(true), fmt.Sprintf("the ServiceAccount %s/%s", n.namespace, n.name))
+		case account == nil:
+			return object.NewBool(true)
+		}
+		said = account
+	}
+	if said.Kind != object.Bool && said.Kind != object.Unknown {
+		return object.NewUnknown(automountField + " is " + said.Kind.A() + ", not true or false")
+	}
+	return said
+}
+
+// used says whether something runs as a ServiceAccount.
+func (x *index) used(n name) *object.Node {
+	if _, ok := x.running.find(n); ok {
+		return object.NewBool(true)
+	}
+	if x.unclear != "" {
+		return object.NewUnknown("what runs as the ServiceAccount: " + x.unclear)
+	}
+	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("what runs as the ServiceAccount %s/%s", n.namespace, n.name))
+}
+
+// roles are the roles that are bound to a ServiceAccount, or also those that are
+// bound to the groups that it is in.
+func (x *index) roles(n name, groups bool) *object.Node {
+	of := [][]string{x.bound[n], x.bound[name{"", n.name}]}
+	if n.namespace == "" {
+		of[0] = x.byName[n.name]
+	}
+	if groups {
+		of = append(of, x.ofNamespace[n.namespace], x.ofAll)
+	}
+	var out []string
+	for _, roles := range of {
+		for _, r := range roles {
+			out = appendNew(out, r)
+		}
+	}
+	switch {
+	case len(out) > 0:
+		return facts.Strings(out)
+	case x.unbound != "":
+		return object.NewUnknown("what is bound to the ServiceAccount: " + x.unbound)
+	}
+	return x.absent(n.namespace, facts.List(), fmt.Sprintf("a binding of the ServiceAccount %s/%s", n.namespace, n.name))
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rbac derives what roles, bindings, ServiceAccounts and workloads say
+// together: whether what they name exists, which roles a workload holds by its
+// ServiceAccount, and whether anything runs as a ServiceAccount. It does not
+// look into the rules of roles.
+//
+// About everything that holds a pod:
+//
+//	kind: PodIdentity
+//	facts:
+//	  account: shop              # the ServiceAccount that the pod runs as
+//	  accountFound: true
+//	  tokenMounted: true         # what the pod says, else what the ServiceAccount says
+//	  roles: [shop/reader, view] # that it holds, by groups too; Roles as NAMESPACE/NAME; 16 at the most
+//
+// About every RoleBinding and ClusterRoleBinding:
+//
+//	kind: BindingReferences
+//	roleRef: …
+//	facts:
+//	  roleFound: true
+//	  accounts: # the subjects that are ServiceAccounts
+//	  - {name: shop, namespace: shop, found: true}
+//
+// About every ServiceAccount:
+//
+//	kind: AccountUse
+//	facts:
+//	  used: true   # something runs as it
+//	  roles: [shop/reader, view] # that are bound to it, not to its groups
+//
+// What is not among the objects is absent where they are complete, and else
+// unknown; so is whatever depends on the namespace of an object that names none,
+// since that is chosen when it is applied: it may be any. What Kubernetes brings
+// by itself (ServiceAccounts called default, its own roles) is there without
+// being among them. Roles that everyone holds by default (system:discovery and
+// its like) are not counted.
+package rbac
+
+import (
+	"slices"
+	"strings"
+
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/object"
+)
+
+// Whole derives the facts from all objects.
+var Whole = facts.Whole{
+	Kinds:  []string{"PodIdentity", "BindingReferences", "AccountUse"},
+	Keep:   keep,
+	Derive: derive,
+}
+
+const group = "rbac.authorization.k8s.io"
+
+// The kinds that are looked at beside those that hold pods.
+var (
+	role               = object.GroupKind{Group: group, Kind: "Role"}
+	clusterRole        = object.GroupKind{Group: group, Kind: "ClusterRole"}
+	roleBinding        = object.GroupKind{Group: group, Kind: "RoleBinding"}
+	clusterRoleBinding = object.GroupKind{Group: group, Kind: "ClusterRoleBinding"}
+	serviceAccount     = object.GroupKind{Kind: "ServiceAccount"}
+)
+
+// The fields of a pod's spec that say what it runs as.
+const (
+	accountField    = "serviceAccountName"
+	oldAccountField = "serviceAccount"
+	automountField  = "automountServiceAccountToken"
+)
+
+// mirror is the annotation of what stands in the API for a static pod, which
+// has no ServiceAccount.
+const mirror = "kubernetes.io/config.mirror"
+
+// keep returns the few fields of an object that facts come from. Of a role, its
+// name is enough.
+func keep(o *object.Object) any {
+	switch o.GroupKind() {
+	case role:
+		return name{o.Namespace, o.Name}
+	case clusterRole:
+		return clusterRoleName(o.Name)
+	case roleBinding, clusterRoleBinding:
+		return facts.Slim(o, []string{"roleRef"}, []string{"subjects"})
+	case serviceAccount:
+		return facts.Slim(o, []string{automountField})
+	}
+	path, ok := object.PodPath(o.GroupKind())
+	if !ok || o.GroupKind().Kind == "Pod" && o.Root.At("metadata", "annotations", mirror) != nil {
+		return nil
+	}
+	spec := append(keys(path), "spec")
+	with := func(field string) []string { return append(slices.Clip(spec), field) }
+	return facts.Slim(o, with(accountField), with(oldAccountField), with(automountField))
+}
+
+// keys returns a path of fields.
+func keys(path object.Path) []string {
+	var out []string
+	for _, s := range path {
+		out = append(out, s.Field)
+	}
+	return out
+}
+
+// derive yields a fact about each object that has one, in the order of the
+// sources.
+func derive(kept []any, env *facts.Env, yield func(*object.Object)) {
+	x := newIndex(kept, env)
+	for _, k := range kept {
+		o, ok := k.(*object.Object)
+		if !ok {
+			continue
+		}
+		switch o.GroupKind() {
+		case roleBinding, clusterRoleBinding:
+			yield(x.references(o))
+		case serviceAccount:
+			yield(x.use(o))
+		default:
+			yield(x.identity(o))
+		}
+	}
+}
+
+// references is the fact about a binding.
+func (x *index) references(o *object.Object) *object.Object {
+	accounts, places := x.subjects(o.Root.Get("subjects"))
+	fields := []object.Field{facts.Field("facts", facts.Map(
+		facts.Field("roleFound", x.roleFound(o)),
+		facts.Field("accounts", accounts),
+	))}
+	if ref := o.Root.Get("roleRef"); ref != nil {
+		fields = append(fields, facts.Field("roleRef", ref))
+	}
+	return facts.New("BindingReferences", o, fields, places...)
+}
+
+// subjects are those subjects of a binding that are ServiceAccounts.
+func (x *index) subjects(subjects *object.Node) (*object.Node, []facts.Place) {
+	list := facts.List()
+	if subjects == nil {
+		return list, nil
+	}
+	if subjects.HasUnknown() {
+		return object.NewUnknown(subjects.FirstUnknown()), nil
+	}
+	var places []facts.Place
+	under := object.Path(nil).Fields("facts", "accounts")
+	for i, s := range subjects.Items {
+		if s.Get("kind").Str() != "ServiceAccount" {
+			continue
+		}
+		n := name{s.Get("namespace").Str(), s.Get("name").Str()}
+		places = append(places, facts.Place{
+			Fact:   under.Append(object.Step{Item: true, Index: len(list.Items)}),
+			Source: object.Path(nil).Fields("subjects").Append(object.ItemStep(subjects, i)),
+		})
+		list.Items = append(list.Items, facts.Map(
+			facts.Field("name", object.NewString(n.name)),
+			facts.Field("namespace", object.NewString(n.namespace)),
+			facts.Field("found", x.accountFound(n)),
+		))
+	}
+	return list, places
+}
+
+// use is the fact about a ServiceAccount.
+func (x *index) use(o *object.Object) *object.Object {
+	n := name{o.Namespace, o.Name}
+	return facts.New("AccountUse", o, []object.Field{facts.Field("facts", facts.Map(
+		facts.Field("used", x.used(n)),
+		facts.Field("roles", x.roles(n, false)),
+	))})
+}
+
+// identity is the fact about what holds a pod.
+func (x *index) identity(o *object.Object) *object.Object {
+	path, _ := object.PodPath(o.GroupKind())
+	spec := path.Fields("spec")
+	root := object.Path(nil).Fields("facts")
+	account, field := accountOf(o)
+	fields := []object.Field{facts.Field("account", account)}
+	if account.Kind == object.Unknown {
+		fields = append(fields,
+			facts.Field("accountFound", account), facts.Field("tokenMounted", account), facts.Field("roles", account))
+	} else {
+		n := name{o.Namespace, account.Text}
+		fields = append(fields,
+			facts.Field("accountFound", x.accountFound(n)),
+			facts.Field("tokenMounted", x.mounted(n, o.Root.At(append(keys(spec), automountField)...))),
+			facts.Field("roles", x.roles(n, true)))
+	}
+	return facts.New("PodIdentity", o, []object.Field{facts.Field("facts", facts.Map(fields...))},
+		facts.Place{Fact: root.Fields("account"), Source: spec.Fields(field)},
+		facts.Place{Fact: root.Fields("accountFound"), Source: spec.Fields(field)},
+		facts.Place{Fact: root.Fields("roles"), Source: spec.Fields(field)},
+		facts.Place{Fact: root.Fields("tokenMounted"), Source: spec.Fields(automountField)})
+}
+
+// accountOf returns the ServiceAccount that a pod runs as, and the field that
+// says so; the old field counts where the new one is empty.
+func accountOf(o *object.Object) (account *object.Node, field string) {
+	path, _ := object.PodPath(o.GroupKind())
+	spec := o.Root.At(append(keys(path), "spec")...)
+	for _, field := range []string{accountField, oldAccountField} {
+		switch n := spec.Get(field); {
+		case n == nil || n.Kind == object.String && n.Text == "":
+		case n.Kind == object.String || n.Kind == object.Unknown:
+			return n, field
+		default:
+			return object.NewUnknown(field + " is " + n.Kind.A() + ", not a name"), field
+		}
+	}
+	return object.NewString("default"), accountField
+}
+
+// everyones are the roles that are bound to everyone in every cluster.
+var everyones = []string{
+	"system:basic-user", "system:cluster-trust-bundle-discovery", "system:discovery", "system:public-info-viewer",
+	"system:service-account-issuer-discovery",
+}
+
+// builtInClusterRole says whether Kubernetes brings a ClusterRole by itself.
+func builtInClusterRole(name string) bool {
+	return strings.HasPrefix(name, "system:") || slices.Contains([]string{"admin", "cluster-admin", "edit", "view"}, name)
+}
+
+// builtInRole says whether Kubernetes brings a Role by itself.
+func builtInRole(n name) bool {
+	return n.namespace == "kube-system" && n.name == "extension-apiserver-authentication-reader" ||
+		(n.namespace == "kube-system" || n.namespace == "kube-public") && strings.HasPrefix(n.name, "system:")
+}
