@@ -12,6 +12,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"sconce.dev/sconce/facts/containerengine"
 	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/source/helm"
 	"sconce.dev/sconce/source/kustomize"
@@ -285,7 +286,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 	switch {
 	case isDir && e.Name() != ".git" && e.Name() != configDir:
 		d.folder(&found{name: name, path: path, real: real})
-	case !isDir && isManifest(e.Name()) && !isKustomization(e.Name()):
+	case !isDir && (isManifest(e.Name()) || containerengine.Reads(path)) && !isKustomization(e.Name()):
 		d.file(name, path, real)
 	}
 }

@@ -9,7 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 
+	"sconce.dev/sconce/facts/containerengine"
+	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/verdict"
 )
@@ -31,8 +34,24 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 		sink.Problem(problemf(verdict.Reading, f.name, "%s", reason(err)))
 		return snapshot.Tally{Files: 1}
 	}
+	if containerengine.Reads(f.path) {
+		if o, err := containerengine.Parse(f.name, data); err != nil && engineWords.Match(data) {
+			sink.Problem(parseProblem(f.name, object.Text{Bytes: data, Line: 1}, err))
+			return snapshot.Tally{Files: 1}
+		} else if o != nil {
+			sink.Object(o)
+			return snapshot.Tally{Files: 1}
+		}
+		if !isManifest(f.path) {
+			return snapshot.Tally{Files: 1, Other: 1} // another program's
+		}
+	}
 	return snapshot.Tally{Files: 1, Other: documents(f.name, data, sink)}
 }
+
+// engineWords tell a broken configuration of a container engine from the broken
+// file of another program that has the same name.
+var engineWords = regexp.MustCompile(`io\.containerd|\[crio|\[\[registry|\[host\.|insecure-registries|unqualified-search-registries`)
 
 // ReadFile reads a file that a person named: a regular one, and not without
 // bound.
