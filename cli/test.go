@@ -84,10 +84,18 @@ func runTest(s Streams, f *testFlags, paths []string) error {
 	if err != nil {
 		return err
 	}
+	if f.catalog {
+		paths = []string{"the catalogue"}
+	}
 	var names []string
 	for _, name := range l.Controls() {
 		if l.BuiltIn(name) == f.catalog && (len(f.controls) == 0 || slices.Contains(f.controls, name)) {
 			names = append(names, name)
+		}
+	}
+	for _, name := range f.controls {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("test: no control %s in %s", name, strings.Join(paths, ", "))
 		}
 	}
 	if len(names) == 0 {

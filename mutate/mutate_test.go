@@ -70,7 +70,7 @@ func run(t *testing.T, text, fixture string) *Report {
 		t.Fatal(err)
 	}
 	r, err := Run(Input{
-		Control: l.Control("open-port"), File: "own.yaml", Text: []byte(text), Fixture: "own.fixture.yaml", FixtureText: []byte(fixture),
+		Control: l.Control(l.Controls()[0]), File: "own.yaml", Text: []byte(text), Fixture: "own.fixture.yaml", FixtureText: []byte(fixture),
 	}, true)
 	if err != nil {
 		t.Fatal(err)
@@ -177,5 +177,61 @@ func TestSearchIsDeterministic(t *testing.T) {
 		if m.Case != second.Mutants[i].Case {
 			t.Errorf("%s: once\n%s\nthen\n%s", m.ID, m.Case, second.Mutants[i].Case)
 		}
+	}
+}
+
+const rootCA = `apiVersion: sconce.dev/v1alpha1
+kind: Control
+metadata: {name: root-ca}
+spec:
+  title: Pods are given an authority
+  description: Without one they cannot verify the API server.
+  remediation: Set --root-ca-file.
+  severity: low
+  layer: cluster
+  phase: build
+  topic: own
+  match: {kinds: [{group: facts.sconce.dev, kind: ControllerManager}]}
+  require: object.facts.flags[?'root-ca-file'].orValue('') != ''
+  message: there is no authority
+  at: [facts.flags.root-ca-file]
+`
+
+const rootCAFixture = `apiVersion: v1
+kind: Pod
+metadata: {name: kube-controller-manager, namespace: kube-system}
+spec:
+  containers:
+  - {name: right, command: [kube-controller-manager, --root-ca-file=/etc/a]}
+  - {name: also-right, command: [kube-controller-manager, --root-ca-file=/etc/a, --profiling=false]}
+  - name: empty
+    command:
+    - kube-controller-manager
+    - --root-ca-file= # want "root-ca"
+  - {name: not-set, command: [kube-controller-manager]} # want "root-ca"
+`
+
+// TestBlindToFacts does the same for a control that judges facts: the case is
+// one of the objects that they are derived from.
+func TestBlindToFacts(t *testing.T) {
+	for _, m := range survivors(run(t, rootCA, rootCAFixture)) {
+		t.Errorf("%s survives: %s -> %s", m.ID, m.Before, m.After)
+	}
+	before, after, _ := strings.Cut(rootCAFixture, "  - {name: not-set")
+	_, after, _ = strings.Cut(after, "\n")
+	blind := before + after
+	open := survivors(run(t, rootCA, blind))
+	if len(open) == 0 {
+		t.Fatal("nothing survives without the case that has no such flag")
+	}
+	seeing := blind
+	for _, m := range open {
+		if m.Case == "" && m.CaseOf == "" {
+			t.Errorf("no case for %s: %s -> %s", m.ID, m.Before, m.After)
+		}
+		seeing += m.Case
+	}
+	for _, m := range survivors(run(t, rootCA, seeing)) {
+		t.Errorf("%s survives its own case:\n%s", m.ID, seeing)
 	}
 }

@@ -82,6 +82,9 @@ func (s *searcher) hunt() {
 			s.combine(set, seed)
 		}
 	}
+	if s.derives() {
+		s.huntDerived()
+	}
 }
 
 // cases returns the settings of the fixture's cases, and those of the
@@ -325,33 +328,56 @@ func (s *searcher) fromRoot(o *object.Object, r *read) []readStep {
 		if err != nil || len(names) == 0 {
 			return nil
 		}
-		var out []readStep
+		var base []readStep
 		switch names[0] {
 		case "containers":
-			out = container
+			base = container
 		case "pod":
-			out = pod
+			base = pod
 		}
+		var below []readStep
 		for i, n := range names[1:] {
 			if n == "*" {
-				out = append(slices.Clip(out), readStep{entry: true})
+				below = append(below, readStep{entry: true})
 				continue
 			}
-			out = append(slices.Clip(out), readStep{field: n})
-			if i == len(names)-2 || listFields[n] {
-				out = append(out, readStep{})
+			below = append(below, readStep{field: n})
+			if i == len(names)-2 || s.isList(names[0], below) {
+				below = append(below, readStep{})
 			}
 		}
-		return slices.Concat(out, r.steps)
+		return slices.Concat(base, below, r.steps)
 	}
 	return nil
 }
 
-// listFields are lists that elements are gone through in on the way to others.
-var listFields = map[string]bool{
-	"volumes": true, "sources": true, "rules": true, "subjects": true, "ports": true, "env": true, "envFrom": true,
-	"paths": true, "ingress": true, "egress": true, "from": true, "to": true, "webhooks": true, "volumeMounts": true,
-	"tls": true, "listeners": true, "resources": true, "users": true, "clusters": true, "contexts": true, "servers": true,
+// isList says whether an object of the fixture has a list at the end of the
+// steps from its root, its pod or a container.
+func (s *searcher) isList(from string, steps []readStep) bool {
+	return slices.ContainsFunc(s.seeds, func(o *object.Object) bool {
+		at, _ := s.podPath(o.GroupKind())
+		switch from {
+		case "pod":
+			return leadsToList(o.Root.Lookup(at), steps)
+		case "containers":
+			inSpec := slices.Concat([]readStep{{field: "containers"}, {}}, steps)
+			return leadsToList(o.Root.Lookup(at).At("spec"), inSpec)
+		}
+		return leadsToList(o.Root, steps)
+	})
+}
+
+func leadsToList(n *object.Node, steps []readStep) bool {
+	switch {
+	case n == nil:
+		return false
+	case len(steps) == 0:
+		return n.Kind == object.List
+	case steps[0].field != "":
+		return leadsToList(n.Get(steps[0].field), steps[1:])
+	}
+	return slices.ContainsFunc(n.Items, func(item *object.Node) bool { return leadsToList(item, steps[1:]) }) ||
+		slices.ContainsFunc(n.Fields, func(f object.Field) bool { return leadsToList(f.Value, steps[1:]) })
 }
 
 // combine tries objects that differ from a blank one in two and three places.
@@ -493,29 +519,12 @@ func (s *searcher) write(set *setting, o *object.Object, v control.Verdict) (str
 	}
 	for _, f := range v.Findings {
 		spot, _ := written.SpotOf(f.Path)
-		word := "want"
-		if f.Outcome == verdict.Unknown {
-			word = "unknown"
-		}
-		line := &lines[min(max(spot.Line, 1), len(lines))-1]
-		if strings.Contains(*line, " # "+word) {
-			*line += fmt.Sprintf(" %q", s.in.Control.Name)
-		} else {
-			*line += fmt.Sprintf(" # %s %q", word, s.in.Control.Name)
-		}
+		s.want(lines, spot.Line, f.Outcome)
 	}
 	text = "---\n"
 	if set.comment != "" {
 		text += set.comment + "\n"
 	}
 	text += strings.Join(lines, "\n") + "\n"
-	f, err := controltest.Read("case", []byte(text))
-	if err != nil {
-		return "", nil
-	}
-	original, _, err := s.judge.run(f, s.in.Control)
-	if err != nil || len(original.Errors) > 0 || s.judge.survives(s.mutant, f, original) {
-		return "", nil
-	}
-	return text, f
+	return s.proven(text)
 }

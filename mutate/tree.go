@@ -144,8 +144,9 @@ func render(n *object.Node, verdicts ...control.Verdict) string {
 }
 
 type writer struct {
-	b     strings.Builder
-	apart map[*object.Node]bool
+	b      strings.Builder
+	apart  map[*object.Node]bool
+	spread bool // every value stands on a line of its own
 }
 
 // maxFlow is how long a value may be to be written on one line.
@@ -157,7 +158,7 @@ func (w *writer) block(n *object.Node, indent string) {
 		for _, item := range n.Items {
 			w.b.WriteString(indent + "-")
 			if item.Kind == object.Map && len(item.Fields) > 0 && !w.short(item) {
-				inner := &writer{apart: w.apart}
+				inner := &writer{apart: w.apart, spread: w.spread}
 				inner.block(item, indent+"  ")
 				w.b.WriteString(" " + strings.TrimPrefix(inner.b.String(), indent+"  "))
 				continue
@@ -201,7 +202,9 @@ func (w *writer) value(n *object.Node, indent string) {
 }
 
 // short says whether a value is written on one line.
-func (w *writer) short(n *object.Node) bool { return !w.below(n) && len(flow(n)) <= maxFlow }
+func (w *writer) short(n *object.Node) bool {
+	return !w.spread && !w.below(n) && len(flow(n)) <= maxFlow
+}
 
 func (w *writer) below(n *object.Node) bool {
 	return w.apart[n] || slices.ContainsFunc(n.Items, w.below) ||

@@ -77,70 +77,56 @@ type process struct {
 	network     object.Path
 }
 
-// fact says what the process is started with.
-func (p *process) fact(o *object.Object) *object.Object {
-	root := object.Path{{Field: "facts"}}
-	places := []facts.Place{{Fact: root, Source: p.place}}
-	if p.network != nil {
-		places = append(places, facts.Place{Fact: root.Fields("hostNetwork"), Source: p.network})
-	}
-	for _, name := range p.settings.order {
-		places = append(places, facts.Place{Fact: root.Fields("flags", name), Source: p.settings.from(name)})
-	}
-	flags := p.flags()
-	fields := []object.Field{
-		facts.Field("component", object.NewString(p.component.name)),
-		facts.Field("minor", object.NewInt(int64(p.minor))),
-		facts.Field("hostNetwork", p.hostNetwork),
-		facts.Field("flags", flags),
-		facts.Field("explicit", p.explicit()),
-	}
-	if p.component.kind == "APIServer" {
-		fields = append(fields, facts.Field("admission", p.admission(flags)))
-		for _, field := range []string{"enable", "disable"} {
-			if from := p.settings.from(field + "-admission-plugins"); from != nil {
-				places = append(places, facts.Place{Fact: root.Fields("admission", field+"d"), Source: from})
-			}
-		}
-	}
-	if p.component.kind == "Etcd" {
-		listens, from := p.listens(flags)
-		fields = append(fields, facts.Field("listens", listens))
-		for i, source := range from {
-			places = append(places, facts.Place{Fact: root.Fields("listens").Append(object.Step{Item: true, Index: i}), Source: source})
-		}
-	}
-	return facts.New(p.component.kind, o, []object.Field{facts.Field("facts", facts.Map(fields...))}, places...)
+// part is a field of a fact, and where what it holds is said.
+type part struct {
+	name   string
+	value  *object.Node
+	places []facts.Place
 }
 
-// listens are the addresses at which etcd answers, and where each is said.
-func (p *process) listens(flags *object.Node) (*object.Node, []object.Path) {
-	if flags.Kind == object.Unknown {
-		return flags, nil
+var root = object.Path{{Field: "facts"}}
+
+// fact says what the process is started with.
+func (p *process) fact(o *object.Object) *object.Object {
+	flags := p.flags()
+	parts := []part{
+		{name: "component", value: object.NewString(p.component.name)},
+		{name: "minor", value: object.NewInt(int64(p.minor))},
+		{name: "hostNetwork", value: p.hostNetwork, places: placed(p.network, "hostNetwork")},
+		{name: "flags", value: flags, places: p.flagPlaces()},
+		{name: "explicit", value: p.explicit()},
 	}
-	out := facts.List()
-	var from []object.Path
-	for _, l := range []struct{ flag, purpose string }{
-		{"listen-client-urls", "client"}, {"listen-client-http-urls", "client"}, {"listen-peer-urls", "peer"}, {"listen-metrics-urls", "metrics"},
-	} {
-		urls := flags.Get(l.flag)
-		if urls == nil {
-			continue
-		}
-		source := p.settings.from(l.flag)
-		if source == nil {
-			source = p.place
-		}
-		if urls.Kind == object.Unknown {
-			out.Items = append(out.Items, urls)
-			from = append(from, source)
-		}
-		for _, url := range urls.Items {
-			out.Items = append(out.Items, facts.Map(facts.Field("for", object.NewString(l.purpose)), facts.Field("url", url)))
-			from = append(from, source)
-		}
+	switch p.component.kind {
+	case "APIServer":
+		parts = append(parts, p.admission(flags))
+	case "Etcd":
+		parts = append(parts, p.listens(flags))
 	}
-	return out, from
+	all := facts.Map()
+	places := []facts.Place{{Fact: root, Source: p.place}}
+	for _, part := range parts {
+		all.Fields = append(all.Fields, facts.Field(part.name, part.value))
+		places = append(places, part.places...)
+	}
+	return facts.New(p.component.kind, o, []object.Field{facts.Field("facts", all)}, places...)
+}
+
+// placed returns the place of a field of the fact; none where that is not said
+// anywhere.
+func placed(source object.Path, field ...string) []facts.Place {
+	if source == nil {
+		return nil
+	}
+	return []facts.Place{{Fact: root.Fields(field...), Source: source}}
+}
+
+// flagPlaces are where flags are set.
+func (p *process) flagPlaces() []facts.Place {
+	var out []facts.Place
+	for _, name := range p.settings.order {
+		out = append(out, placed(p.settings.from(name), "flags", name)...)
+	}
+	return out
 }
 
 // explicit are the names of the flags that are set.
@@ -165,19 +151,7 @@ func (p *process) flags() *object.Node {
 	}
 	for i := range p.component.flags {
 		f := &p.component.flags[i]
-		values, set := s.flags[f.name]
-		switch reason := p.component.elsewhere(s, f.name, set); {
-		case reason != "":
-			add(f.name, object.NewUnknown(reason))
-		case set && f.name == "authorization-mode" && p.component.value(f, values) == nil:
-			add(f.name, f.standard(p.minor)) // no mode is the mode that holds by default
-		case set:
-			add(f.name, p.component.value(f, values))
-		case s.rest != "":
-			add(f.name, object.NewUnknown(s.rest))
-		default:
-			add(f.name, f.standard(p.minor))
-		}
+		add(f.name, p.effective(f))
 	}
 	for _, name := range s.order {
 		if p.component.flag(name) == nil {
@@ -187,35 +161,63 @@ func (p *process) flags() *object.Node {
 	return out
 }
 
+// effective is what holds for a flag, or nil.
+func (p *process) effective(f *flag) *object.Node {
+	values, set := p.settings.flags[f.name]
+	if reason := p.component.elsewhere(p.settings, f.name, set); reason != "" {
+		return object.NewUnknown(reason)
+	}
+	switch {
+	case !set && p.settings.rest != "":
+		return object.NewUnknown(p.settings.rest)
+	case !set:
+		return f.standard(p.minor)
+	}
+	value := p.component.value(f, values)
+	if value == nil && f.name == "authorization-mode" {
+		return f.standard(p.minor) // no mode is the mode that holds by default
+	}
+	return value
+}
+
 // admission says which admission plugins are enabled, and which of those that
 // are by default are not.
-func (p *process) admission(flags *object.Node) *object.Node {
+func (p *process) admission(flags *object.Node) part {
+	out := part{name: "admission", value: flags, places: append(
+		placed(p.settings.from("enable-admission-plugins"), "admission", "enabled"),
+		placed(p.settings.from("disable-admission-plugins"), "admission", "disabled")...)}
 	if flags.Kind == object.Unknown {
-		return flags
+		return out
 	}
-	usual := usualPlugins(p.minor)
-	if only := flags.Get("admission-control"); only != nil {
-		return facts.Map(facts.Field("enabled", only), facts.Field("disabled", without(facts.Strings(usual), only)))
+	usual := facts.Strings(usualPlugins(p.minor))
+	enabled, kept := flags.Get("admission-control"), flags.Get("admission-control")
+	if enabled == nil {
+		off := flags.Get("disable-admission-plugins")
+		enabled, kept = without(with(usual, flags.Get("enable-admission-plugins")), off), without(usual, off)
 	}
-	off := flags.Get("disable-admission-plugins")
-	enabled := facts.Strings(usual)
-	switch more := flags.Get("enable-admission-plugins"); {
-	case more == nil:
-	case more.Kind == object.Unknown:
-		enabled.Items = append(enabled.Items, more)
+	out.value = facts.Map(facts.Field("enabled", enabled), facts.Field("disabled", without(usual, kept)))
+	return out
+}
+
+// with returns the list with the items of another one that it has not.
+func with(list, other *object.Node) *object.Node {
+	out := facts.List(slices.Clone(list.Items)...)
+	switch {
+	case other == nil:
+	case other.Kind == object.Unknown:
+		out.Items = append(out.Items, other)
 	default:
-		for _, item := range more.Items {
-			if !slices.Contains(usual, item.Text) {
-				enabled.Items = append(enabled.Items, item)
+		for _, item := range other.Items {
+			if !slices.ContainsFunc(out.Items, item.Equal) {
+				out.Items = append(out.Items, item)
 			}
 		}
 	}
-	enabled = without(enabled, off)
-	return facts.Map(facts.Field("enabled", enabled), facts.Field("disabled", without(facts.Strings(usual), enabled)))
+	return out
 }
 
-// without returns the list without the items of another one; what either does
-// not know is not known of the result.
+// without returns the list without the items of another one. Where that is not
+// known, neither is the result.
 func without(list, other *object.Node) *object.Node {
 	if other == nil {
 		return list
@@ -227,6 +229,38 @@ func without(list, other *object.Node) *object.Node {
 	for _, item := range list.Items {
 		if !slices.ContainsFunc(other.Items, item.Equal) {
 			out.Items = append(out.Items, item)
+		}
+	}
+	return out
+}
+
+// listens are the addresses at which etcd answers.
+func (p *process) listens(flags *object.Node) part {
+	out := part{name: "listens", value: flags}
+	if flags.Kind == object.Unknown {
+		return out
+	}
+	out.value = facts.List()
+	for _, l := range []struct{ flag, purpose string }{
+		{"listen-client-urls", "client"}, {"listen-client-http-urls", "client"}, {"listen-peer-urls", "peer"}, {"listen-metrics-urls", "metrics"},
+	} {
+		urls := flags.Get(l.flag)
+		if urls == nil {
+			continue
+		}
+		items := []*object.Node{urls}
+		if urls.Kind != object.Unknown {
+			items = nil
+			for _, url := range urls.Items {
+				items = append(items, facts.Map(facts.Field("for", object.NewString(l.purpose)), facts.Field("url", url)))
+			}
+		}
+		for _, item := range items {
+			if source := p.settings.from(l.flag); source != nil {
+				at := root.Fields("listens").Append(object.Step{Item: true, Index: len(out.value.Items)})
+				out.places = append(out.places, facts.Place{Fact: at, Source: source})
+			}
+			out.value.Items = append(out.value.Items, item)
 		}
 	}
 	return out

@@ -160,6 +160,15 @@ func TestCommandLines(t *testing.T) {
 		{"shell, a pipe for a file", `command: [sh, -c, "etcd --cert-file <(cat a (b)) --auto-tls"]`, "Etcd\ncert-file=unknown(the shell works it out) @command[2]\nauto-tls=true @command[2]"},
 		{"shell, both outputs", `command: [sh, -c, "etcd &> /dev/null --auto-tls"]`, "Etcd\nauto-tls=true @command[2]"},
 		{"shell in a shell", `command: [sh, -c, "sh -c 'etcd --auto-tls'"]`, "Etcd\nauto-tls=true @command[2]"},
+		{"shell, a hash in a word", `command: [sh, -c, "etcd --name=a#b --auto-tls"]`, "Etcd\nname=a#b @command[2]\nauto-tls=true @command[2]"},
+		{"shell, a backslash at the end", `command: [sh, -c, 'etcd --name=a\']`, "Etcd\nname=a\\ @command[2]"},
+		{"shell, parentheses that are not closed", `command: [sh, -c, 'etcd --name=$((1']`, "Etcd\nname=unknown(the shell works it out) @command[2]"},
+		{"shell, braces that are not closed", `command: [sh, -c, 'etcd --name=${A']`, "Etcd\nname=unknown(the variable A is not set here) @command[2]"},
+		{"shell, a variable from elsewhere", "command: [sh, -c, 'etcd --name=$A']\n    env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]", "Etcd\nname=unknown(the variable A is read from somewhere else) @command[2]"},
+		{"shell, case and function", `command: [sh, -c, "run() { exec etcd --auto-tls; }; case $1 in start) run;; esac"]`, "Etcd\nauto-tls=true @command[2]"},
+		{"shell without a script", `command: [sh, -c]`, ""},
+		{"hyperkube with something else", `command: [hyperkube, kubelet, --v=2]`, ""},
+		{"a wrapper of nothing", "command: [nice, -n, '5', /usr/bin/env]\n    image: etcd", ""},
 		{"shell with a file", `command: [sh, /etcd.sh]`, ""},
 		{"busybox", `command: [busybox, sh, -c, "etcd --auto-tls"]`, "Etcd\nauto-tls=true @command[3]"},
 	} {
@@ -278,6 +287,9 @@ func TestAdmissionUnknown(t *testing.T) {
 	if last := more.Items[len(more.Items)-1]; last.Kind != object.Unknown || more.Items[0].Text != "CertificateApproval" {
 		t.Errorf("plugins that are enabled besides: %s", shown(more))
 	}
+	if off := admission("--enable-admission-plugins=$(MORE), --disable-admission-plugins=PodSecurity").Get("disabled"); shown(off) != "[PodSecurity]" {
+		t.Errorf("plugins that are disabled beside: %s", shown(off))
+	}
 	if off := admission("--disable-admission-plugins=$(LESS)"); off.Get("enabled").Kind != object.Unknown || off.Get("disabled").Kind != object.Unknown {
 		t.Errorf("plugins that are disabled: %s", shown(off))
 	}
@@ -312,6 +324,101 @@ func TestWhere(t *testing.T) {
 		if s := strings.Join(got, "\n"); s != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", c.text, s, c.want)
 		}
+	}
+}
+
+// TestKubeadmArguments says what is read from kubeadm's configuration.
+func TestKubeadmArguments(t *testing.T) {
+	const api, etcd = "APIServer", "Etcd"
+	for _, c := range []struct{ name, text, kind, flags, want string }{
+		{"a map", "apiServer: {extraArgs: {profiling: 'false', authorization_mode: RBAC, audit-log-path: null}}", api, "profiling authorization-mode audit-log-path client-ca-file",
+			"profiling=false @apiServer.extraArgs.profiling authorization-mode=[RBAC] @apiServer.extraArgs.authorization_mode audit-log-path=- client-ca-file=/etc/kubernetes/pki/ca.crt @apiServer"},
+		{"a list", "certificatesDir: /pki\napiServer: {extraArgs: [{name: profiling, value: 'true'}, {name: profiling, value: 'false'}, {value: a}, {name: token-auth-file}]}", api, "profiling token-auth-file client-ca-file",
+			"profiling=false @apiServer.extraArgs[1] token-auth-file= @apiServer.extraArgs[token-auth-file] client-ca-file=/pki/ca.crt @apiServer"},
+		{"sorted before 1.36", "kubernetesVersion: v1.35.0\napiServer: {extraArgs: [{name: profiling, value: 'true'}, {name: profiling, value: 'false'}]}", api, "profiling", "profiling=true @apiServer.extraArgs[0]"},
+		{"lists add up", "apiServer: {extraArgs: [{name: enable-admission-plugins, value: A}, {name: enable-admission-plugins, value: B}]}", api, "enable-admission-plugins", "enable-admission-plugins=[A B] @apiServer.extraArgs[1]"},
+		{"appended", "apiServer: {extraArgs: [{name: enable-admission-plugins, value: ',A', mergeMethod: append}]}", api, "enable-admission-plugins", "enable-admission-plugins=[NodeRestriction A] @apiServer.extraArgs[enable-admission-plugins]"},
+		{"prepended", "apiServer: {extraArgs: [{name: enable-admission-plugins, value: 'A,', mergeMethod: prepend}]}", api, "enable-admission-plugins", "enable-admission-plugins=[A NodeRestriction] @apiServer.extraArgs[enable-admission-plugins]"},
+		{"appended to what is not known", "apiServer: {extraArgs: [{name: service-account-issuer, value: x, mergeMethod: append}]}", api, "service-account-issuer", "service-account-issuer=unknown(kubeadm works it out on the node) @apiServer.extraArgs[service-account-issuer]"},
+		{"a file of authorizers", "apiServer: {extraArgs: [{name: authorization-config, value: /a}]}", api, "authorization-mode", "authorization-mode=unknown(the file that --authorization-config names takes the place of flags)"},
+		{"worked out on the node", "", api, "advertise-address", "advertise-address=unknown(kubeadm works it out on the node) @"},
+		{"no string", "apiServer: {extraArgs: {profiling: false}}", api, "profiling", "profiling=unknown(a boolean stands where a string is expected) @apiServer.extraArgs.profiling"},
+		{"a template", "apiServer: {extraArgs: {profiling: '${PROFILING}'}}", api, "profiling", "profiling=unknown(a template is to fill it in) @apiServer.extraArgs.profiling"},
+		{"neither list nor map", "apiServer: {extraArgs: none}", api, "profiling", "profiling=-"},
+		{"etcd elsewhere", "etcd: {external: {endpoints: [https://a, https://b], caFile: /ca}}", api, "etcd-servers etcd-cafile etcd-certfile",
+			"etcd-servers=[https://a https://b] @etcd.external.endpoints etcd-cafile=/ca @etcd.external.caFile etcd-certfile=-"},
+		{"etcd elsewhere, a template", "etcd: {external: {endpoints: ['${ETCD}']}}", api, "etcd-servers", "etcd-servers=unknown(a template is to fill it in) @etcd.external.endpoints"},
+		{"etcd advertises", "etcd: {local: {extraArgs: {advertise-client-urls: 'http://a:2379'}}}", api, "etcd-servers", "etcd-servers=[http://a:2379] @etcd.local.extraArgs.advertise-client-urls"},
+		{"etcd by variables", "etcd: {local: {extraEnvs: [{name: ETCD_CERT_FILE, value: a}, {name: ETCD_CIPHER_SUITES, value: b}]}}", etcd, "cert-file cipher-suites",
+			"cert-file=/etc/kubernetes/pki/etcd/server.crt @etcd.local cipher-suites=[b] @etcd.local.extraEnvs[ETCD_CIPHER_SUITES]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, o := range derived(t, "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n"+c.text, 36) {
+				if o.Kind != c.kind {
+					continue
+				}
+				for _, name := range strings.Fields(c.flags) {
+					value := o.Root.At("facts", "flags", name)
+					one := name + "=" + shown(value)
+					if set := o.Root.At("facts", "explicit"); set.Kind == object.List && slices.ContainsFunc(set.Items, func(n *object.Node) bool { return n.Text == name }) {
+						one += " @" + o.SourcePath(root.Fields("flags", name)).String()
+					}
+					got = append(got, one)
+				}
+			}
+			if s := strings.Join(got, " "); s != c.want {
+				t.Errorf("got\n%s\nwant\n%s", s, c.want)
+			}
+		})
+	}
+}
+
+// TestUnknown holds that what a source could not read is unknown here, too.
+func TestUnknown(t *testing.T) {
+	type m = map[string]any
+	not := struct{}{} // becomes an unknown value
+	made := func(apiVersion, kind string, rest m) *object.Object {
+		rest["apiVersion"], rest["kind"] = apiVersion, kind
+		o, err := object.FromNode(object.FromAny(rest), &object.Origin{Source: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o[0]
+	}
+	container := func(c m) *object.Object {
+		return made("v1", "Pod", m{"spec": m{"containers": []any{c}}})
+	}
+	configuration := func(rest m) *object.Object { return made("kubeadm.k8s.io/v1beta4", "ClusterConfiguration", rest) }
+	for _, c := range []struct {
+		name, flag string
+		o          *object.Object
+	}{
+		{"a word", "cert-file", container(m{"command": []any{"etcd", not}})},
+		{"args", "cert-file", container(m{"command": []any{"etcd"}, "args": not})},
+		{"a variable", "cert-file", container(m{"command": []any{"etcd"}, "env": []any{m{"name": "ETCD_CERT_FILE", "value": not}}})},
+		{"one of the variables", "cert-file", container(m{"command": []any{"etcd"}, "env": []any{not}})},
+		{"all variables", "cert-file", container(m{"command": []any{"etcd"}, "env": not})},
+		{"envFrom", "cert-file", container(m{"command": []any{"etcd"}, "envFrom": not})},
+		{"variables in an argument", "cert-file", container(m{"command": []any{"etcd", "--cert-file=$(A)"}, "envFrom": []any{m{}}})},
+		{"an argument of kubeadm", "profiling", configuration(m{"apiServer": m{"extraArgs": m{"profiling": not}}})},
+		{"one of the arguments of kubeadm", "profiling", configuration(m{"apiServer": m{"extraArgs": []any{not}}})},
+		{"all arguments of kubeadm", "profiling", configuration(m{"apiServer": m{"extraArgs": not}})},
+		{"etcd elsewhere", "etcd-servers", configuration(m{"etcd": m{"external": m{"endpoints": []any{not}}}})},
+		{"a configuration of kubeadm", "profiling", made("bootstrap.cluster.x-k8s.io/v1beta1", "KubeadmConfig", m{"spec": m{"clusterConfiguration": not}})},
+	} {
+		all := derive(c.o, &facts.Env{Minor: 36})
+		if len(all) == 0 {
+			t.Errorf("%s: no facts", c.name)
+			continue
+		}
+		if flags := all[0].Root.At("facts", "flags"); flags.Kind != object.Unknown && flags.Get(c.flag).Str() != "" || !flags.HasUnknown() {
+			t.Errorf("%s: --%s is %s", c.name, c.flag, shown(flags.Get(c.flag)))
+		}
+	}
+	hidden := container(m{"command": not, "image": "etcd"})
+	if all := derive(hidden, &facts.Env{Minor: 36}); len(all) != 0 {
+		t.Errorf("a command that is not known is taken for %s", all[0].Kind)
 	}
 }
 
