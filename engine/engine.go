@@ -169,6 +169,22 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 	return ro
 }
 
+// identity returns what tells an element from the others of its object: where it
+// is, as far as that is addressed by names. Of a fact, that is where it comes
+// from: two containers may run the same program.
+func identity(o *object.Object, f *control.Finding) object.Path {
+	if o.Subject() == o {
+		return f.Element
+	}
+	path := o.SourcePath(f.Path)
+	for i, s := range path {
+		if s.Item && s.Key == "" {
+			return path[:i]
+		}
+	}
+	return path
+}
+
 // finding makes what a control found into what is reported.
 func (e *Engine) finding(inline *baseline.Inline, rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
 	ref, path := o.Subject().Ref, o.SourcePath(f.Path)
@@ -177,7 +193,7 @@ func (e *Engine) finding(inline *baseline.Inline, rule *baseline.Rule, o *object
 		Object: ref, Element: o.SourcePath(f.Element).String(), Path: path.String(), Missing: f.Missing,
 		Message: f.Message, Evidence: f.Evidence, Position: o.Position(f.Path),
 		Rendered:    o.Origin.Renderer,
-		Fingerprint: verdict.Fingerprint(rule.Name, ref, f.Element, f.Path),
+		Fingerprint: verdict.Fingerprint(rule.Name, ref, identity(o, f), f.Path),
 	}
 	if o.Origin.Renderer != "" {
 		out.Source = o.Origin.Source
