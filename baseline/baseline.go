@@ -18,6 +18,9 @@ type Baseline struct {
 	Name, Title string
 	// Version is the version of Kubernetes that it judges for.
 	Version control.Version
+	// Named says that the baseline or its caller named that version; otherwise
+	// it is the newest.
+	Named bool
 	// Complete says that what is judged is all that there is.
 	Complete bool
 	// ForbidInline says that no object may excuse itself by an annotation.
@@ -85,7 +88,8 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
-	if version.IsZero() {
+	out.Named = !version.IsZero()
+	if !out.Named {
 		version = control.Newest
 	}
 	for _, n := range opts.Only {
@@ -123,6 +127,7 @@ func (l *Library) ResolveControls(controls []string, parameters map[string]map[s
 		if out.Version, err = control.ParseVersion(version); err != nil {
 			return nil, err
 		}
+		out.Named = true
 	}
 	for _, name := range controls {
 		if l.controls[name] == nil {

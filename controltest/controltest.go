@@ -247,7 +247,7 @@ func (d *document) facts(c *v1alpha1.Control, env facts.Env) ([]*object.Object, 
 		if err != nil {
 			return nil, err
 		}
-		env.Minor, env.Patch = v.Minor(), v.Patch()
+		env.Minor, env.Patch, env.Named = v.Minor(), v.Patch(), true
 	}
 	key := strings.Join(factKinds(c), ",")
 	out, ok := d.singles[key]
@@ -420,7 +420,7 @@ func (s settings) env() (facts.Env, error) {
 		if err != nil {
 			return env, err
 		}
-		env.Minor, env.Patch = v.Minor(), v.Patch()
+		env.Minor, env.Patch, env.Named = v.Minor(), v.Patch(), true
 	}
 	if s.Today != "" {
 		var err error

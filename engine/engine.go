@@ -40,7 +40,7 @@ type Engine struct {
 func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine {
 	e := &Engine{
 		rules: b.Rules, exceptions: x, baseline: b, byKind: map[object.GroupKind][]int{},
-		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Today: today, Complete: b.Complete},
+		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Named: b.Named, Today: today, Complete: b.Complete},
 	}
 	for _, s := range all.Singles {
 		if e.needs(s.Kinds) {

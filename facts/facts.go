@@ -29,6 +29,8 @@ type Env struct {
 	// Minor and Patch are the version of the clusters that objects are meant
 	// for: 1.Minor.Patch; Patch is -1 where it is not known.
 	Minor, Patch int
+	// Named says that somebody named that version; otherwise it is the newest.
+	Named bool
 	// Today is the day for which ages and ends of life are worked out; zero
 	// where none may be (they are unknown then).
 	Today time.Time

@@ -30,7 +30,21 @@ type table struct {
 	listed    int
 	more      int
 	advice    advice
+	// unknown is what could not be decided, which is told at the end: one lack
+	// of evidence often concerns many objects.
+	unknown []*undecided
+	lacks   map[string]*undecided
 }
+
+// undecided is what several objects lack alike.
+type undecided struct {
+	*verdict.Finding
+	places []string
+	count  int
+}
+
+// maxPlaces is how many places of one lack of evidence are named.
+const maxPlaces = 3
 
 // minWidth is what the grid of layers and phases needs.
 const minWidth = 72
@@ -43,6 +57,7 @@ func newTable(w io.Writer, opts Options) Writer {
 		width:     100,
 		explained: map[string]bool{},
 		shown:     map[samePlace]bool{},
+		lacks:     map[string]*undecided{},
 	}
 	if opts.Width > 0 {
 		t.width = max(minWidth, opts.Width)
@@ -65,6 +80,10 @@ func (t *table) Write(m *verdict.Message) error {
 		return nil
 	}
 	t.listed++
+	if f.Outcome == verdict.Unknown {
+		t.lack(f)
+		return nil
+	}
 	if u := unit(f); u != t.unit {
 		t.release()
 		t.unit = u
@@ -84,6 +103,7 @@ func (t *table) flushIfEmpty() error {
 // Close prints what is left and the summary.
 func (t *table) Close() error {
 	t.release()
+	t.undecided()
 	if t.more > 0 {
 		t.line("%s\n", t.paint.bold("and "+plural(t.more, "more finding", "more findings")+", not listed here"))
 	}
@@ -91,6 +111,53 @@ func (t *table) Close() error {
 	t.notices()
 	t.summary()
 	return t.out.Flush()
+}
+
+// lack keeps what could not be decided, with those before it that lack the same.
+func (t *table) lack(f *verdict.Finding) {
+	key := f.Control + "\x00" + f.Message
+	u := t.lacks[key]
+	if u == nil {
+		u = &undecided{Finding: f}
+		t.lacks[key] = u
+		t.unknown = append(t.unknown, u)
+	}
+	if u.count++; len(u.places) < maxPlaces {
+		u.places = append(u.places, visible(f.Object.String())+", "+placeText(f.Position))
+	}
+}
+
+// undecided prints what could not be decided.
+func (t *table) undecided() {
+	if len(t.unknown) == 0 {
+		return
+	}
+	t.line("%s", t.paint.bold("not known"))
+	for _, u := range t.unknown {
+		word := outcomeText(u.Finding)
+		for i, l := range wrap(headText(u.Finding), t.width-indent) {
+			if i == 0 {
+				t.line("  %s%s%s", t.paint.outcome(word)(word), pad(max(1, indent-2-width(word))), t.name(u.Control, l))
+				continue
+			}
+			t.text(l)
+		}
+		for _, place := range u.places {
+			for i, l := range wrap(place, t.width-indent-2) {
+				t.text(pad(2*min(i, 1)) + l)
+			}
+		}
+		if more := u.count - len(u.places); more > 0 {
+			t.text(t.paint.dim(fmt.Sprintf("and %d more", more)))
+		}
+		if u.count == 1 {
+			t.quote(u.Position)
+			t.note(u.Position.Note)
+		}
+		t.why(u.Finding)
+		t.fix(u.Finding)
+		t.line("")
+	}
 }
 
 func (t *table) line(format string, args ...any) {

@@ -6,6 +6,7 @@ package all
 import (
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/controlplane"
+	"sconce.dev/sconce/facts/namespace"
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/facts/upgrade"
 )
@@ -14,4 +15,4 @@ import (
 var Singles = []facts.Single{controlplane.Single, upgrade.Single}
 
 // Wholes derive facts from all objects together.
-var Wholes = []facts.Whole{rbac.Whole, upgrade.Whole}
+var Wholes = []facts.Whole{namespace.Whole, rbac.Whole, upgrade.Whole}

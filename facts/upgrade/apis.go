@@ -50,7 +50,7 @@ func (t *apiTable) add(product string, list []groupVersion) {
 }
 
 func (t *apiTable) addKind(gv groupVersion, a *api) {
-	a.group, a.version = gv.Group, gv.Version
+	a.group, a.version, a.apiVersion = gv.Group, gv.Version, gv.apiVersion()
 	t.byType[typeKey{gv.apiVersion(), a.Kind}] = a
 	if a.Resource == "" {
 		return // a file, or a custom resource
@@ -88,19 +88,22 @@ type use struct {
 
 // uses returns the places in an object at which it names an API that the target
 // version does not serve, or of which it warns.
-func uses(o *object.Object, target minor) []use {
+func uses(o *object.Object, e *kindEntry, target minor) []use {
 	var out []use
-	if a := apis().byType[typeKey{o.APIVersion, o.Kind}]; a != nil && tells(a, target) && !managed(o) {
-		out = append(out, use{inObject, a, o.APIVersion + " " + o.Kind, object.Path{{Field: "apiVersion"}}})
+	if e != nil {
+		for _, a := range e.apis {
+			if a.apiVersion == o.APIVersion && tells(a, target) && !managed(o) {
+				out = append(out, use{inObject, a, o.APIVersion + " " + o.Kind, object.Path{{Field: "apiVersion"}}})
+			}
+		}
+		if e.references != nil {
+			out = e.references(o, target, out)
+		}
 	}
-	if find := references[o.Kind]; find != nil {
-		out = find(o, target, out)
-	}
-	group := o.Group()
 	switch {
-	case group == "constraints.gatekeeper.sh":
+	case strings.HasPrefix(o.APIVersion, "constraints.gatekeeper.sh/"):
 		out = matchKinds(o, target, out, fields("spec", "match"))
-	case group == "policies.kyverno.io":
+	case strings.HasPrefix(o.APIVersion, "policies.kyverno.io/"):
 		out = matchResources(o, target, out, fields("spec", "matchConstraints"))
 	}
 	return owners(o, target, out)
@@ -126,8 +129,8 @@ func managed(o *object.Object) bool {
 }
 
 // apiUse returns the fact about an object that has uses.
-func apiUse(o *object.Object, target minor) []*object.Object {
-	found := uses(o, target)
+func apiUse(o *object.Object, e *kindEntry, target minor) []*object.Object {
+	found := uses(o, e, target)
 	if len(found) == 0 {
 		return nil
 	}
@@ -155,8 +158,7 @@ func (u use) node(target minor) *object.Node {
 		text("deprecated", u.a.Deprecated.String()),
 		text("introduced", u.a.Introduced.String()),
 		text("replacement", u.a.replacement()),
-		yes("unchanged", u.a.Unchanged),
-		text("note", u.a.Note),
+		text("advice", u.a.advice()),
 	)
 	switch {
 	case u.a.product != "":
@@ -176,6 +178,20 @@ func (a *api) replacement() string {
 		return a.Replacement
 	}
 	return a.Replacement + " " + a.ReplacementKind
+}
+
+// advice returns what to do, as the end of a sentence; "" where nothing took the
+// API's place yet.
+func (a *api) advice() string {
+	switch r := a.replacement(); {
+	case r != "" && a.Unchanged:
+		return "; use " + r + ", which has the same fields"
+	case r != "":
+		return "; use " + r
+	case a.Note != "":
+		return "; " + a.Note
+	}
+	return ""
 }
 
 // owners adds owner references that name an API which is gone: the garbage

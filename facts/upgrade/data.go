@@ -111,8 +111,8 @@ type api struct {
 	// removed.
 	RemovedIn string `json:"removedIn"`
 
-	group, version string
-	product        string // of a custom resource
+	group, version, apiVersion string
+	product                    string // of a custom resource
 }
 
 // served says whether a minor of Kubernetes serves the API.

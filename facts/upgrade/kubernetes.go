@@ -4,6 +4,7 @@ package upgrade
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"sconce.dev/sconce/facts"
@@ -12,24 +13,24 @@ import (
 
 // clusterVersions are the kinds whose objects say which version of Kubernetes a
 // cluster, or a part of one, is to run, and where.
-var clusterVersions = map[object.GroupKind][]object.Path{
-	{Group: "kubeadm.k8s.io", Kind: "ClusterConfiguration"}: {fields("kubernetesVersion")},
+var clusterVersions = map[object.GroupKind]object.Path{
+	{Group: "kubeadm.k8s.io", Kind: "ClusterConfiguration"}: fields("kubernetesVersion"),
 
-	{Group: "cluster.x-k8s.io", Kind: "Cluster"}:           {fields("spec", "topology", "version")},
-	{Group: "cluster.x-k8s.io", Kind: "Machine"}:           {fields("spec", "version")},
-	{Group: "cluster.x-k8s.io", Kind: "MachineSet"}:        {fields("spec", "template", "spec", "version")},
-	{Group: "cluster.x-k8s.io", Kind: "MachineDeployment"}: {fields("spec", "template", "spec", "version")},
-	{Group: "cluster.x-k8s.io", Kind: "MachinePool"}:       {fields("spec", "template", "spec", "version")},
+	{Group: "cluster.x-k8s.io", Kind: "Cluster"}:           fields("spec", "topology", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "Machine"}:           fields("spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachineSet"}:        fields("spec", "template", "spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachineDeployment"}: fields("spec", "template", "spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachinePool"}:       fields("spec", "template", "spec", "version"),
 
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "KubeadmControlPlane"}:        {fields("spec", "version")},
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "RKE2ControlPlane"}:           {fields("spec", "version")},
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "AWSManagedControlPlane"}:     {fields("spec", "version")},
-	{Group: "infrastructure.cluster.x-k8s.io", Kind: "AzureManagedControlPlane"}: {fields("spec", "version")},
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "KubeadmControlPlane"}:        fields("spec", "version"),
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "RKE2ControlPlane"}:           fields("spec", "version"),
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "AWSManagedControlPlane"}:     fields("spec", "version"),
+	{Group: "infrastructure.cluster.x-k8s.io", Kind: "AzureManagedControlPlane"}: fields("spec", "version"),
 
-	{Group: "eksctl.io", Kind: "ClusterConfig"}:                          {fields("metadata", "version")},
-	{Group: "eks.services.k8s.aws", Kind: "Cluster"}:                     {fields("spec", "version")},
-	{Group: "provisioning.cattle.io", Kind: "Cluster"}:                   {fields("spec", "kubernetesVersion")},
-	{Group: "container.cnrm.cloud.google.com", Kind: "ContainerCluster"}: {fields("spec", "minMasterVersion")},
+	{Group: "eksctl.io", Kind: "ClusterConfig"}:                          fields("metadata", "version"),
+	{Group: "eks.services.k8s.aws", Kind: "Cluster"}:                     fields("spec", "version"),
+	{Group: "provisioning.cattle.io", Kind: "Cluster"}:                   fields("spec", "kubernetesVersion"),
+	{Group: "container.cnrm.cloud.google.com", Kind: "ContainerCluster"}: fields("spec", "minMasterVersion"),
 }
 
 // builders are the distributions of kinds in clusterVersions whose versions do
@@ -77,26 +78,24 @@ func (r running) fields(env *facts.Env) ([]object.Field, bool) {
 	if key := distributionOf(rest); key != "" {
 		r.distribution = key
 	}
-	name := "Kubernetes"
-	c := circumstances{component: r.name, os: r.os}
+	title, c := r.name, circumstances{component: r.name, os: r.os}
 	if r.name == "cluster" {
-		c.component = ""
+		title, c.component = "Kubernetes", ""
 	}
 	if d := releases().distribution(r.distribution); d != nil {
-		name = d.Name
-		if r.distribution != "aks" { // whose patches are upstream's
-			c.builder = name
+		if d.Key != "aks" { // whose patches are upstream's
+			c.builder = d.Name
 		}
 	} else {
 		r.distribution = "kubernetes"
 	}
 	out := []object.Field{
-		text("component", r.name), text("version", r.version), text("minor", m.String()),
-		text("distribution", r.distribution), text("distributionName", name),
+		text("component", r.name), text("title", title), text("version", r.version), text("minor", m.String()), yes("exact", v.len > 2),
+		text("distribution", r.distribution),
 		facts.Field("support", allSupport(m, env)),
 		text("target", minor(env.Minor).String()),
 	}
-	if named(env) {
+	if env.Named {
 		out = append(out, number("skew", int64(env.Minor)-int64(m)))
 	} else {
 		out = append(out, unknown("skew", "the version of the API server; name it with --kube-version or in the baseline"))
@@ -118,12 +117,6 @@ func distributionOf(suffix string) string {
 		return "openshift" // +, and the commit
 	}
 	return ""
-}
-
-// named says whether the user named the version that objects are judged for. The
-// newest minor without a patch is what holds where nobody did.
-func named(env *facts.Env) bool {
-	return env.Patch >= 0 || minor(env.Minor) != releases().newest()
 }
 
 // distribution returns the distribution with a key.
@@ -148,12 +141,13 @@ func allSupport(m minor, env *facts.Env) *object.Node {
 		last := upstream[len(upstream)-1]
 		own = until(last.EndOfLife, nil, env)
 	}
-	out := facts.Map(facts.Field("kubernetes", facts.Map(own...)))
+	out := facts.Map(facts.Field("kubernetes", facts.Map(append(slices.Clip(own), text("by", "Kubernetes"))...)))
 	for _, d := range releases().Distributions {
 		fields := supportOf(d.Name, d.Minors, m, env)
 		if fields == nil {
 			fields = own
 		}
+		fields = append(slices.Clip(fields), text("by", d.Name))
 		out.Fields = append(out.Fields, facts.Field(d.Key, facts.Map(fields...)))
 	}
 	return out
@@ -211,7 +205,7 @@ func behind(v version, builder string, env *facts.Env) []object.Field {
 // targetVersion returns the fact about the version that objects are judged for,
 // or nil where nobody named one.
 func targetVersion(env *facts.Env) *object.Object {
-	if !named(env) {
+	if !env.Named {
 		return nil
 	}
 	version := minor(env.Minor).String()

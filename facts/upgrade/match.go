@@ -65,7 +65,8 @@ func goneResource(groups, versions []string, resource string, target minor) *api
 	})
 }
 
-// resourceRules adds, for each rule of a list, the resources that are gone.
+// resourceRules adds, for each rule of a list, the resources that are gone: once
+// for those that went together.
 func resourceRules(list *object.Node, at object.Path, in string, target minor, out []use) []use {
 	for i, rule := range items(list) {
 		groups, ok := texts(rule.Get("apiGroups"))
@@ -73,14 +74,25 @@ func resourceRules(list *object.Node, at object.Path, in string, target minor, o
 		if !ok || !known {
 			continue
 		}
+		first := len(out)
 		resources := rule.Get("resources")
 		for k, r := range items(resources) {
 			a := goneResource(groups, versions, r.Str(), target)
 			if a == nil {
 				continue
 			}
+			same := slices.IndexFunc(out[first:], func(u use) bool {
+				return u.a.Removed == a.Removed && u.a.replacement() == a.replacement() && u.a.Note == a.Note
+			})
+			if same >= 0 {
+				out[first+same].named += ", " + r.Str()
+				continue
+			}
 			path := at.Append(object.ItemStep(list, i)).Fields("resources").Append(object.ItemStep(resources, k))
-			out = append(out, use{in, a, r.Str() + " of " + spelled(groups, versions), path})
+			out = append(out, use{in, a, r.Str(), path})
+		}
+		for k := range out[first:] {
+			out[first+k].named += " of " + spelled(groups, versions)
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ package upgrade
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"sconce.dev/sconce/facts"
@@ -65,31 +66,43 @@ func (h *header) age(env *facts.Env) []object.Field {
 }
 
 // life returns the fields that say until when a series of a product is
-// supported. A build of a distribution is supported by it.
+// supported.
 func (p *product) life(v version, builder string, h *header, env *facts.Env) []object.Field {
-	out := []object.Field{yes("tracked", p.Retired.known() || len(p.Series) > 0), text("retired", "")}
+	retired := ""
 	if p.Retired.known() {
-		out[1] = text("retired", p.Note)
-		return append(append(out, yes("supported", false)), until(p.Retired, nil, env)...)
+		retired = p.Note
+	}
+	supported, end := p.end(v, builder, h, env)
+	return append([]object.Field{
+		yes("tracked", p.Retired.known() || len(p.Series) > 0), text("retired", retired), yes("supported", supported),
+	}, end...)
+}
+
+// end returns when the support of a version ends; supported says that it was
+// supported on the day of the data, and that no end was announced.
+func (p *product) end(v version, builder string, h *header, env *facts.Env) (supported bool, fields []object.Field) {
+	if p.Retired.known() {
+		return false, until(p.Retired, nil, env)
 	}
 	if builder != "" {
-		return append(append(out, yes("supported", false)), unknownEnd("until when "+builder+" supports its build")...)
+		return false, unknownEnd("until when " + builder + " supports its build")
 	}
 	s, ended := p.find(v)
 	switch {
-	case s != nil && s.Supported:
-		return append(append(out, yes("supported", true)), unknownEnd("when support ends; no end was announced by "+h.Date.String())...)
-	case s != nil && s.Extended.known():
-		return append(append(out, yes("supported", false)), until(s.EndOfLife, &s.Extended, env)...)
-	case s != nil:
-		return append(append(out, yes("supported", false)), until(s.EndOfLife, nil, env)...)
 	case ended:
-		return append(append(out, yes("supported", false)), until(p.first(), nil, env)...)
+		return false, until(p.first(), nil, env)
+	case s == nil:
+		return false, unknownEnd(fmt.Sprintf("until when %s %s is supported; the data is of %s", p.Name, v, h.Date))
+	case s.Supported:
+		return true, unknownEnd("when support ends; no end was announced by " + h.Date.String())
+	case s.Extended.known():
+		return false, until(s.EndOfLife, &s.Extended, env)
 	}
-	return append(append(out, yes("supported", false)), unknownEnd(fmt.Sprintf("until when %s %s is supported; the data is of %s", p.Name, v, h.Date))...)
+	return false, until(s.EndOfLife, nil, env)
 }
 
-// first returns the end of the series that ended first.
+// first returns the end of the series that ended first: anything older had ended
+// by then.
 func (p *product) first() day {
 	var out day
 	for i := range p.Series {
@@ -112,7 +125,7 @@ type circumstances struct {
 // and unless, which is not known where there are conditional ones.
 func flawFields(all []flaw, v version, c circumstances) []object.Field {
 	certain, conditional := facts.List(), facts.List()
-	var reasons []string
+	var reasons []reason
 	for i := range all {
 		f := &all[i]
 		s, ok := f.in(v)
@@ -130,27 +143,39 @@ func flawFields(all []flaw, v version, c circumstances) []object.Field {
 			continue
 		}
 		conditional.Items = append(conditional.Items, facts.Map(append(fields, text("condition", why))...))
-		reasons = append(reasons, f.ID+" (where "+why+")")
+		i := slices.IndexFunc(reasons, func(r reason) bool { return r.why == why })
+		if i < 0 {
+			i, reasons = len(reasons), append(reasons, reason{why: why})
+		}
+		reasons[i].ids = append(reasons[i].ids, f.ID)
 	}
 	out := []object.Field{facts.Field("flaws", certain), facts.Field("conditional", conditional)}
 	if reasons == nil {
 		return append(out, yes("unless", true))
 	}
-	return append(out, unknown("unless", "whether it has "+strings.Join(reasons, ", ")))
+	parts := make([]string, len(reasons))
+	for i, r := range reasons {
+		parts[i] = strings.Join(r.ids, ", ") + " (where " + r.why + ")"
+	}
+	return append(out, unknown("unless", "whether it has "+strings.Join(parts, ", ")))
+}
+
+// reason is what decides over flaws.
+type reason struct {
+	ids []string
+	why string
 }
 
 // concerns says whether a flaw can be one of the component and the system.
 func (f *flaw) concerns(c circumstances) bool {
 	if c.component != "" && len(f.Components) > 0 {
-		found := false
-		for _, name := range f.Components {
-			found = found || name == c.component
-		}
-		if !found {
-			return false
-		}
+		return slices.Contains(f.Components, c.component) && f.runsOn(c.os)
 	}
-	return f.OS == "" || c.os == "" || f.OS == c.os
+	return f.runsOn(c.os)
+}
+
+func (f *flaw) runsOn(os string) bool {
+	return f.OS == "" || os == "" || f.OS == os
 }
 
 // conditions returns what else must be so, or "".

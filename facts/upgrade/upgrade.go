@@ -13,6 +13,8 @@
 package upgrade
 
 import (
+	"sync"
+
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 )
@@ -36,14 +38,52 @@ var Whole = facts.Whole{
 	},
 }
 
+// kindEntry is what there may be to say of objects of a kind, whatever its group:
+// one look-up tells for an object of which there is nothing.
+type kindEntry struct {
+	apis []*api
+	// references finds what the object names besides itself.
+	references func(*object.Object, minor, []use) []use
+	// more says that the object may have a version, or containers.
+	more bool
+}
+
+var kinds = sync.OnceValue(func() map[string]*kindEntry {
+	out := map[string]*kindEntry{}
+	entry := func(kind string) *kindEntry {
+		if out[kind] == nil {
+			out[kind] = &kindEntry{}
+		}
+		return out[kind]
+	}
+	for key, a := range apis().byType {
+		e := entry(key.kind)
+		e.apis = append(e.apis, a)
+		_, pods := object.PodPath(object.GroupKind{Group: a.group, Kind: a.Kind})
+		e.more = e.more || pods
+	}
+	for kind, find := range references {
+		entry(kind).references = find
+	}
+	for gk := range clusterVersions {
+		entry(gk.Kind).more = true
+	}
+	entry("Node").more = true
+	return out
+})
+
 func derive(o *object.Object, env *facts.Env) []*object.Object {
-	out := apiUse(o, minor(env.Minor))
+	e := kinds()[o.Kind]
+	out := apiUse(o, e, minor(env.Minor))
+	if e == nil || !e.more {
+		return out
+	}
 	gk := o.GroupKind()
 	if gk == (object.GroupKind{Kind: "Node"}) {
 		return append(out, node(o, env)...)
 	}
-	for _, path := range clusterVersions[gk] {
-		out = append(out, clusterVersion(o, path, env)...)
+	if path := clusterVersions[gk]; path != nil {
+		return append(out, clusterVersion(o, path, env)...)
 	}
 	if path, ok := object.PodPath(gk); ok {
 		out = append(out, images(o, path, env)...)

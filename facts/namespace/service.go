@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package namespace
+
+import (
+	"slices"
+	"strconv"
+
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/object"
+)
+
+// serviceSelection is the fact about a Service, or nil where it selects no pods
+// by itself.
+func (x *index) serviceSelection(o *object.Object) *object.Object {
+	chosen := readEqual(o.Root.At("spec", "selector"))
+	if chosen.all() == yes || o.Root.At("spec", "type").Str() == "ExternalName" {
+		return nil
+	}
+	s := x.space(o)
+	selects := x.chooses(s, chosen)
+	under := object.Path(nil).Fields("facts")
+	places := []facts.Place{{Fact: under.Fields("selects"), Source: object.Path(nil).Fields("spec", "selector")}}
+	ports := facts.List()
+	declared := o.Root.At("spec", "ports")
+	for i, p := range items(declared) {
+		target := p.Get("targetPort").Str()
+		if target == "" || selects != yes {
+			continue
+		}
+		places = append(places, facts.Place{
+			Fact:   under.Fields("ports").Append(object.Step{Item: true, Index: len(ports.Items)}),
+			Source: object.Path(nil).Fields("spec", "ports").Append(object.ItemStep(declared, i)).Fields("targetPort"),
+		})
+		ports.Items = append(ports.Items, facts.Map(
+			facts.Field("name", object.NewString(target)),
+			facts.Field("found", s.opens(chosen, target))))
+	}
+	return facts.New("ServiceSelection", o, []object.Field{facts.Field("facts", facts.Map(
+		facts.Field("pods", object.NewString(chosen.String())),
+		facts.Field("selects", x.node(selects, "a workload with the labels %s in the namespace %s", chosen, s)),
+		facts.Field("ports", ports),
+	))}, places...)
+}
+
+// opens says whether pods that a selector chooses have a port of a name. A
+// number needs no name.
+func (s *space) opens(chosen selector, port string) *object.Node {
+	out := no
+	if _, err := strconv.Atoi(port); err == nil {
+		out = yes
+	}
+	for _, near := range s.andNear() {
+		for _, c := range near.classes {
+			if slices.Contains(c.ports, port) {
+				out = max(out, chosen.matches(c.labels))
+			}
+		}
+	}
+	if out == unknown {
+		return object.NewUnknown("some labels of pods could not be read")
+	}
+	return object.NewBool(out == yes)
+}
+
+// claim is a host that an Ingress answers for.
+type claim struct {
+	namespace, class string
+	of               string // the Ingress
+}
+
+// classOf is the class of an Ingress.
+func classOf(o *object.Object) string {
+	if class := o.Root.At("spec", "ingressClassName").Str(); class != "" {
+		return class
+	}
+	return o.Root.At("metadata", "annotations", classAnnotation).Str()
+}
+
+// maxClaims is how many Ingresses of one host are remembered.
+const maxClaims = 64
+
+// claim notes the hosts of an Ingress. One that names no namespace is left out:
+// it may be the same as another.
+func (x *index) claim(o *object.Object) {
+	if o.Namespace == "" {
+		return
+	}
+	c := claim{o.Namespace, classOf(o), o.Namespace + "/" + o.Name}
+	for _, rule := range items(o.Root.At("spec", "rules")) {
+		host := rule.Get("host").Str()
+		if all := x.hosts[host]; host != "" && len(all) < maxClaims && !slices.Contains(all, c) {
+			x.hosts[host] = append(all, c)
+		}
+	}
+}
+
+// maxOthers is how many Ingresses with the same host are told.
+const maxOthers = 4
+
+// sharedHosts are the hosts of an Ingress that Ingresses of other namespaces
+// answer for too, if all of them are of one cluster.
+func (x *index) sharedHosts(o *object.Object) (*object.Node, []facts.Place) {
+	hosts := facts.List()
+	var places []facts.Place
+	rules := o.Root.At("spec", "rules")
+	for i, rule := range items(rules) {
+		host := rule.Get("host").Str()
+		var others []string
+		for _, c := range x.hosts[host] {
+			if o.Namespace != "" && c.namespace != o.Namespace && c.class == classOf(o) && len(others) < maxOthers {
+				others = append(others, c.of)
+			}
+		}
+		if len(others) == 0 {
+			continue
+		}
+		places = append(places, facts.Place{
+			Fact:   object.Path(nil).Fields("facts", "hosts").Append(object.Step{Item: true, Index: len(hosts.Items)}),
+			Source: object.Path(nil).Fields("spec", "rules").Append(object.ItemStep(rules, i)).Fields("host"),
+		})
+		value := facts.Strings(others)
+		if !x.env.Complete {
+			value = object.NewUnknown("whether " + others[0] + ", which has the host " + host + " too, is of the same cluster")
+		}
+		hosts.Items = append(hosts.Items, facts.Map(facts.Field("host", object.NewString(host)), facts.Field("others", value)))
+	}
+	return hosts, places
+}
+
+// backend is a Service that an Ingress or a route leads to.
+type backend struct {
+	namespace, name string
+	port            *object.Node // a number or a name; nil where none is said
+	at              object.Path
+}
+
+// backends is the fact about an Ingress or a route.
+func (x *index) backends(o *object.Object) *object.Object {
+	var all []backend
+	if kindOf(o) == route {
+		all = ofRoute(o)
+	} else {
+		all = ofIngress(o)
+	}
+	under := object.Path(nil).Fields("facts", "backends")
+	list := facts.List()
+	hosts, places := x.sharedHosts(o)
+	for _, b := range all {
+		places = append(places, facts.Place{Fact: under.Append(object.Step{Item: true, Index: len(list.Items)}), Source: b.at})
+		list.Items = append(list.Items, x.backend(o, b))
+	}
+	return facts.New("Backends", o, []object.Field{facts.Field("facts", facts.Map(
+		facts.Field("backends", list), facts.Field("hosts", hosts),
+	))}, places...)
+}
+
+// backend says whether a Service is there.
+func (x *index) backend(o *object.Object, b backend) *object.Node {
+	s := x.space(o)
+	if b.namespace != "" && b.namespace != o.Namespace {
+		if s = x.spaces[b.namespace]; s == nil {
+			s = &space{name: b.namespace}
+		}
+	}
+	var found *object.Object
+	for _, near := range s.andNear() {
+		if found = near.services[b.name]; found != nil {
+			break
+		}
+	}
+	there := truthOf(found != nil)
+	if found == nil && s.name == "" && x.strayServices[b.name] {
+		there = unknown
+	}
+	open := object.NewBool(true)
+	if found != nil && b.port != nil {
+		open = hasPort(found, b.port)
+	}
+	return facts.Map(
+		facts.Field("name", object.NewString(b.name)),
+		facts.Field("port", object.NewString(portName(b.port))),
+		facts.Field("found", x.node(there, "the Service %s of the namespace %s", b.name, s)),
+		facts.Field("portFound", open),
+	)
+}
+
+// portName is a port as a person reads it.
+func portName(port *object.Node) string {
+	switch {
+	case port == nil:
+		return ""
+	case port.Kind == object.Int:
+		return strconv.FormatInt(port.Int(), 10)
+	}
+	return port.Str()
+}
+
+// hasPort says whether a Service has a port. One that stands for another host
+// need not name its ports.
+func hasPort(service *object.Object, port *object.Node) *object.Node {
+	ports := service.Root.At("spec", "ports")
+	switch {
+	case port.Kind == object.Unknown:
+		return port
+	case ports.HasUnknown():
+		return object.NewUnknown(ports.FirstUnknown())
+	case empty(ports):
+		return object.NewBool(true)
+	}
+	return object.NewBool(slices.ContainsFunc(items(ports), func(p *object.Node) bool {
+		if port.Kind == object.Int {
+			own := p.Get("port")
+			return own != nil && own.Kind == object.Int && own.Int() == port.Int()
+		}
+		return p.Get("name").Str() == port.Str()
+	}))
+}
+
+// ofIngress are the backends of an Ingress.
+func ofIngress(o *object.Object) []backend {
+	var out []backend
+	add := func(n *object.Node, at object.Path) {
+		switch service := n.Get("service"); {
+		case service != nil:
+			port := service.At("port", "number")
+			if port == nil {
+				port = service.At("port", "name")
+			}
+			out = append(out, backend{name: service.Get("name").Str(), port: port, at: at.Fields("service", "name")})
+		case n.Get("serviceName") != nil: // extensions/v1beta1
+			out = append(out, backend{name: n.Get("serviceName").Str(), port: n.Get("servicePort"), at: at.Fields("serviceName")})
+		}
+	}
+	spec := object.Path(nil).Fields("spec")
+	add(o.Root.At("spec", "defaultBackend"), spec.Fields("defaultBackend"))
+	add(o.Root.At("spec", "backend"), spec.Fields("backend"))
+	rules := o.Root.At("spec", "rules")
+	for i, rule := range items(rules) {
+		paths := rule.At("http", "paths")
+		for j, p := range items(paths) {
+			add(p.Get("backend"), spec.Fields("rules").Append(object.ItemStep(rules, i)).Fields("http", "paths").
+				Append(object.ItemStep(paths, j)).Fields("backend"))
+		}
+	}
+	return out
+}
+
+// ofRoute are the Services among the backends of a route.
+func ofRoute(o *object.Object) []backend {
+	var out []backend
+	rules := o.Root.At("spec", "rules")
+	for i, rule := range items(rules) {
+		refs := rule.Get("backendRefs")
+		for j, ref := range items(refs) {
+			if ref.Get("group").Str() != "" || ref.Get("kind") != nil && ref.Get("kind").Str() != "Service" {
+				continue
+			}
+			out = append(out, backend{
+				namespace: ref.Get("namespace").Str(), name: ref.Get("name").Str(), port: ref.Get("port"),
+				at: object.Path(nil).Fields("spec", "rules").Append(object.ItemStep(rules, i)).Fields("backendRefs").
+					Append(object.ItemStep(refs, j)).Fields("name"),
+			})
+		}
+	}
+	return out
+}
