@@ -279,11 +279,12 @@ func (x *index) namespace(s *space, of *object.Object) *object.Object {
 	if s.object == nil && of.Root.At("metadata", "namespace") != nil {
 		at = object.Path(nil).Fields("metadata", "namespace")
 	}
+	egress := x.defaultDeny(s, outgoing)
 	return facts.New("Namespace", of, []object.Field{facts.Field("facts", facts.Map(
 		facts.Field("name", object.NewString(s.name)),
 		facts.Field("workloads", object.NewInt(int64(s.workloads))),
 		facts.Field("ingress", facts.Map(facts.Field("defaultDeny", x.defaultDeny(s, incoming)))),
-		facts.Field("egress", facts.Map(facts.Field("defaultDeny", x.defaultDeny(s, outgoing)), facts.Field("dns", x.dns(s)))),
+		facts.Field("egress", facts.Map(facts.Field("defaultDeny", egress), facts.Field("dns", x.dns(s, egress)))),
 		facts.Field("quota", x.node(truthOf(s.has(func(s *space) bool { return s.quota })), "a ResourceQuota of the namespace %s", s)),
 		facts.Field("limits", x.node(truthOf(s.has(func(s *space) bool { return s.limits })), "a LimitRange of the namespace %s", s)),
 	))}, facts.Place{Fact: object.Path(nil).Fields("facts"), Source: at})

@@ -13,7 +13,7 @@
 //	  name: shop      # empty where objects name none
 //	  workloads: 3    # objects that hold pods
 //	  ingress: {defaultDeny: true}
-//	  egress: {defaultDeny: true, dns: true} # dns: a policy lets names be looked up
+//	  egress: {defaultDeny: true, dns: true} # dns: names can be looked up all the same
 //	  quota: true     # there is a ResourceQuota
 //	  limits: true    # there is a LimitRange
 //

@@ -312,8 +312,12 @@ func (x *index) defaultDeny(s *space, d direction) *object.Node {
 	return x.node(out, "a policy that denies all %s of the namespace %s by default", directions[d], s)
 }
 
-// dns says whether a policy lets pods of the namespace look up names.
-func (x *index) dns(s *space) *object.Node {
+// dns says whether pods of the namespace can look up names: where all egress is
+// denied by default, a policy must say so.
+func (x *index) dns(s *space, denied *object.Node) *object.Node {
+	if !denied.Bool() {
+		return object.NewBool(true)
+	}
 	opens := s.has(func(s *space) bool {
 		return slices.ContainsFunc(s.policies, func(p *policy) bool { return p.isolates[outgoing] != no && p.dns })
 	}) || slices.ContainsFunc(x.above, func(p *policy) bool { return p.dns && p.namespaces.matches(s.labels) != no })
