@@ -14,11 +14,14 @@ import (
 
 // A scan makes much garbage and keeps little. While little is kept, the heap is
 // let grow to five times of it before it is collected, which saves a fifth of
-// the time; beyond roomyHeap it grows to twice of what is kept, as is usual.
+// the time; beyond roomyHeap it grows to twice of what is kept, as is usual, and
+// never by much more than maxGrowth: facts about a whole cluster keep much.
 const (
 	roomy     = 400
 	usual     = 100
+	least     = 25
 	roomyHeap = 64 << 20
+	maxGrowth = 160 << 20
 )
 
 func main() {
@@ -35,7 +38,7 @@ func afterEachGC() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	if bytes := live[0].Value.Uint64(); bytes > 0 {
-		percent := usual
+		percent := max(least, min(usual, int(maxGrowth*100/bytes)))
 		if bytes < roomyHeap {
 			percent = max(usual, min(roomy, int((roomyHeap-bytes)*100/bytes)))
 		}
