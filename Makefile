@@ -8,8 +8,9 @@ help: ## say what can be made
 build: ## build bin/sconce
 	go build -o bin/sconce ./cmd/sconce
 
-test: ## run every test, with the race detector
+test: ## run every test, with the race detector; the mutants without it
 	go test -race ./...
+	go test ./mutate
 
 lint: ## run the linters
 	go vet ./...
