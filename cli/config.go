@@ -65,9 +65,7 @@ func completeFrom(names func(*baseline.Library) []string) cobra.CompletionFunc {
 // them as a whole.
 func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
-		return nil, err
-	}
+	catalog.Read(l)
 	if len(paths) == 0 {
 		paths = projectConfig()
 	}

@@ -159,24 +159,36 @@ type mutation struct {
 }
 
 func runMutants(s Streams, f *testFlags, l *baseline.Library, names []string) error {
-	m := mutation{Controls: make([]*mutate.Report, len(names))}
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, name := range names {
-		group.Go(func() (err error) {
-			m.Controls[i], err = mutants(l, name)
-			return err
-		})
+	reports := make([]chan *mutate.Report, len(names))
+	for i := range names {
+		reports[i] = make(chan *mutate.Report, 1)
 	}
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("test: %w", err)
+	go func() {
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		for i, name := range names {
+			group.Go(func() error {
+				reports[i] <- mutants(l, name)
+				return nil
+			})
+		}
+		_ = group.Wait()
+	}()
+	var m mutation
+	if f.format == "table" {
+		_, _ = fmt.Fprintln(s.Out, "  SCORE  KILLED  SURVIVED  EQUIVALENT  CONTROL")
 	}
 	mistakes := 0
-	for _, r := range m.Controls {
+	for _, c := range reports {
+		r := <-c
+		m.Controls = append(m.Controls, r)
 		m.Killed += r.Count(mutate.Killed)
 		m.Survived += r.Count(mutate.Survived)
 		m.Equivalent += r.Count(mutate.Equivalent)
 		mistakes += len(r.Mistakes)
+		if f.format == "table" {
+			printScore(s.Out, r)
+		}
 	}
 	m.Score = mutate.Score(m.Killed, m.Survived)
 	if f.format == "json" {
@@ -195,31 +207,42 @@ func runMutants(s Streams, f *testFlags, l *baseline.Library, names []string) er
 	return nil
 }
 
-// mutants runs the mutants of one control.
-func mutants(l *baseline.Library, name string) (*mutate.Report, error) {
-	fixture, data, err := fixtureOf(l, name)
+// mutants runs the mutants of one control. What keeps them from being run is a
+// mistake like any other.
+func mutants(l *baseline.Library, name string) *mutate.Report {
+	r, err := func() (*mutate.Report, error) {
+		fixture, data, err := fixtureOf(l, name)
+		if err != nil {
+			return nil, err
+		}
+		read := os.ReadFile
+		if l.BuiltIn(name) {
+			read = catalog.Source
+		}
+		file := l.File(name)
+		text, err := read(file)
+		if err != nil {
+			return nil, err
+		}
+		return mutate.Run(mutate.Input{Control: l.Control(name), File: file, Text: text, Fixture: fixture, FixtureText: data}, true)
+	}()
 	if err != nil {
-		return nil, err
+		return &mutate.Report{Control: name, Mistakes: []string{err.Error()}}
 	}
-	read := os.ReadFile
-	if l.BuiltIn(name) {
-		read = catalog.Source
-	}
-	file := l.File(name)
-	text, err := read(file)
-	if err != nil {
-		return nil, err
-	}
-	return mutate.Run(mutate.Input{Control: l.Control(name), File: file, Text: text, Fixture: fixture, FixtureText: data}, true)
+	return r
 }
 
-// print shows the score of each control, then what survived.
-func (m *mutation) print(w io.Writer) {
-	_, _ = fmt.Fprintln(w, "  SCORE  KILLED  SURVIVED  EQUIVALENT  CONTROL")
-	for _, r := range m.Controls {
-		killed, survived := r.Count(mutate.Killed), r.Count(mutate.Survived)
-		_, _ = fmt.Fprintf(w, "%5.0f %%  %6d  %8d  %10d  %s\n", mutate.Score(killed, survived), killed, survived, r.Count(mutate.Equivalent), r.Control)
+func printScore(w io.Writer, r *mutate.Report) {
+	killed, survived := r.Count(mutate.Killed), r.Count(mutate.Survived)
+	score := "    –  "
+	if killed+survived > 0 {
+		score = fmt.Sprintf("%5.0f %%", mutate.Score(killed, survived))
 	}
+	_, _ = fmt.Fprintf(w, "%s  %6d  %8d  %10d  %s\n", score, killed, survived, r.Count(mutate.Equivalent), r.Control)
+}
+
+// print shows what is wrong with the fixtures, and what survived.
+func (m *mutation) print(w io.Writer) {
 	for _, r := range m.Controls {
 		for _, e := range r.Mistakes {
 			_, _ = fmt.Fprintf(w, "\n%s\n", e)
@@ -238,7 +261,7 @@ func (m *mutation) print(w io.Writer) {
 // that would.
 func printSurvivor(w io.Writer, control string, m *mutate.Mutant) {
 	_, _ = fmt.Fprintf(w, "\n%s:%d:%d: %s: %s survives in %s\n", m.Position.File, m.Position.Line, m.Position.Column, control, m.ID, m.Field)
-	_, _ = fmt.Fprintf(w, "      %s\n   -> %s\n", m.Before, m.After)
+	_, _ = fmt.Fprintf(w, "      %s\n   -> %s\n", clip(m.Before), clip(m.After))
 	if m.CaseOf != "" {
 		_, _ = fmt.Fprintf(w, "   the case of %s tells it from the control, too\n", m.CaseOf)
 		return
@@ -251,4 +274,16 @@ func printSurvivor(w io.Writer, control string, m *mutate.Mutant) {
 	for line := range strings.Lines(m.Case) {
 		_, _ = fmt.Fprint(w, "      "+line)
 	}
+}
+
+// maxShown is how much of an expression is shown.
+const maxShown = 240
+
+// clip returns the beginning of a text on one line.
+func clip(s string) string {
+	runes := []rune(strings.Join(strings.Fields(s), " "))
+	if len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return string(runes)
 }

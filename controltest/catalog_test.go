@@ -18,7 +18,7 @@ import (
 func library(tb testing.TB) *baseline.Library {
 	tb.Helper()
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		tb.Fatal(err)
 	}
 	if err := l.Check(time.Time{}); err != nil {

@@ -45,7 +45,7 @@ func corpus(b *testing.B) (texts [][]byte, size int64) {
 func newEngine(tb testing.TB, name string) *engine.Engine {
 	tb.Helper()
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		tb.Fatal(err)
 	}
 	bl, err := l.Resolve(name, baseline.Options{})
@@ -137,7 +137,7 @@ func BenchmarkPod(b *testing.B) {
 
 func judgePod(b *testing.B, name, topic string) {
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		b.Fatal(err)
 	}
 	var skip []string

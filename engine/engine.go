@@ -17,6 +17,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/all"
+	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -74,6 +75,9 @@ type Result struct {
 	Notices  []verdict.Notice
 
 	inline *baseline.Inline
+
+	mask   secret.Mask // what must not be shown of the object, once masked is set
+	masked bool
 }
 
 // RuleOutcome is the verdict of one rule.
@@ -147,7 +151,10 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 	}
 	failed, excused, unknown := 0, 0, 0
 	for k := range v.Findings {
-		f := e.finding(out.inline, rule, o, &v.Findings[k])
+		if !out.masked {
+			out.mask, out.masked = secret.MaskOf(o), true
+		}
+		f := e.finding(out, rule, o, &v.Findings[k])
 		if f.Outcome == verdict.Fail {
 			failed++
 			if f.Excepted != nil {
@@ -186,7 +193,7 @@ func identity(o *object.Object, f *control.Finding) object.Path {
 }
 
 // finding makes what a control found into what is reported.
-func (e *Engine) finding(inline *baseline.Inline, rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
+func (e *Engine) finding(r *Result, rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
 	ref, path := o.Subject().Ref, o.SourcePath(f.Path)
 	out := verdict.Finding{
 		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.Action,
@@ -206,12 +213,12 @@ func (e *Engine) finding(inline *baseline.Inline, rule *baseline.Rule, o *object
 		}
 		out.Fix = &verdict.Fix{Edits: f.Edits, Note: rule.Spec.Fix.Note}
 	}
-	hide(&out, o.Subject(), rule.Spec.Sensitive)
+	hide(&out, o.Subject(), rule.Spec.Sensitive, r.mask)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
 		out.Excepted = e.exceptions.Excuse(rule.Name, ref, f.Element)
 	}
 	if f.Outcome == verdict.Fail && out.Excepted == nil {
-		out.Excepted = inline.Excuse(rule.Name)
+		out.Excepted = r.inline.Excuse(rule.Name)
 	}
 	return out
 }

@@ -113,7 +113,7 @@ func TestTotals(t *testing.T) {
 			"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part}\nspec: {}\n---\n" +
 			"apiVersion: v1\nkind: Service\nmetadata: {name: s}\n")}
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		t.Fatal(err)
 	}
 	b, err := l.Resolve(catalog.Default, baseline.Options{Only: []string{"privileged-container"}})
@@ -165,7 +165,7 @@ func exceptionDoc(name, match, expires string) string {
 // expire, and are told of when unused, expired or wider than needed.
 func TestExceptions(t *testing.T) {
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		t.Fatal(err)
 	}
 	err := l.Read("x.yaml", []byte(

@@ -3,32 +3,35 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 
+	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
 
 // hide keeps secrets out of what is told of an object: values of a Secret
-// altogether, lines of a sensitive control but for their keys, and what looks
-// like a credential in any other line.
-func hide(f *verdict.Finding, o *object.Object, sensitive bool) {
+// altogether, lines of a sensitive control but for their keys, and in any other
+// line the object's credentials and what else looks like one.
+func hide(f *verdict.Finding, o *object.Object, sensitive bool, mask secret.Mask) {
 	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
 		hideSecret(f, o)
 		sensitive = true
 	}
 	if sensitive {
-		f.Position.Quote = mask(f.Position.Quote)
+		f.Position.Quote = maskLine(f.Position.Quote)
 	} else {
-		f.Position.Quote = verdict.Redact(f.Position.Quote)
+		f.Position.Quote = verdict.Redact(mask.Hide(f.Position.Quote))
 	}
-	f.Message = verdict.Redact(f.Message)
+	f.Message = verdict.Redact(mask.Hide(f.Message))
 	for i := range f.Evidence {
-		f.Evidence[i].Value = verdict.Redact(f.Evidence[i].Value)
+		f.Evidence[i].Value = verdict.Redact(mask.Hide(f.Evidence[i].Value))
 	}
 }
 
-// hideSecret hides the values of a Secret wherever they are told.
+// hideSecret hides the values of a Secret wherever they are told. What is a part
+// of a key is told with the key, and betrays nothing.
 func hideSecret(f *verdict.Finding, o *object.Object) {
 	for i := range f.Evidence {
 		if v := &f.Evidence[i].Value; *v != "absent" {
@@ -41,16 +44,16 @@ func hideSecret(f *verdict.Finding, o *object.Object) {
 			continue
 		}
 		for _, v := range values.Fields {
-			if s := v.Value.Str(); len(s) > 3 {
+			if s := v.Value.Str(); len(s) > 3 && !slices.ContainsFunc(values.Fields, func(f object.Field) bool { return strings.Contains(f.Key, s) }) {
 				f.Message = strings.ReplaceAll(f.Message, s, verdict.Masked)
 			}
 		}
 	}
 }
 
-// mask hides what a line of a manifest says, and leaves where it says it: the
+// maskLine hides what a line of a manifest says, and leaves where it says it: the
 // indentation, the dash and the key.
-func mask(line string) string {
+func maskLine(line string) string {
 	rest := strings.TrimLeft(line, " \t-")
 	lead := line[:len(line)-len(rest)]
 	if rest == "" {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 
+	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -19,6 +20,7 @@ type Judge func(*object.Object) []verdict.Finding
 func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
 	p := prover{judge: judge}
 	before := identities(findings)
+	mask := secret.MaskOf(o)
 	for i := range findings {
 		f := &findings[i]
 		if f.Fix == nil {
@@ -36,7 +38,7 @@ func Prove(o *object.Object, findings []verdict.Finding, judge Judge) {
 		f.Fix.Proven = true
 		f.Fix.Diff = Lines(o.Text().Bytes, text.Bytes)
 		for i, line := range f.Fix.Diff {
-			f.Fix.Diff[i] = verdict.Redact(line)
+			f.Fix.Diff[i] = verdict.Redact(mask.Hide(line))
 		}
 	}
 }

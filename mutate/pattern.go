@@ -57,7 +57,7 @@ type patternChange struct {
 // patternChanges returns what is tried in the place of one part.
 func patternChanges(re *syntax.Regexp) []patternChange {
 	nothing := &syntax.Regexp{Op: syntax.OpEmptyMatch}
-	change := func(by *syntax.Regexp) patternChange { return patternChange{re.String(), by.String(), by} }
+	change := func(by *syntax.Regexp) patternChange { return patternChange{plain(re), plain(by), by} }
 	dropped := func(what string, by *syntax.Regexp) patternChange { return patternChange{what, "(dropped)", by} }
 	repeat := func(op syntax.Op, lo, hi int) *syntax.Regexp {
 		return &syntax.Regexp{Op: op, Flags: re.Flags, Sub: re.Sub, Min: lo, Max: hi}
@@ -73,12 +73,12 @@ func patternChanges(re *syntax.Regexp) []patternChange {
 			if len(rest.Sub) == 1 {
 				rest = *rest.Sub[0]
 			}
-			out = append(out, dropped(sub.String()+" of "+re.String(), &rest))
+			out = append(out, dropped(plain(sub)+" of "+plain(re), &rest))
 		}
 	case syntax.OpQuest:
-		out = append(out, change(re.Sub[0]), dropped(re.String(), nothing))
+		out = append(out, change(re.Sub[0]), dropped(plain(re), nothing))
 	case syntax.OpStar:
-		out = append(out, change(repeat(syntax.OpPlus, 0, 0)), dropped(re.String(), nothing))
+		out = append(out, change(repeat(syntax.OpPlus, 0, 0)), dropped(plain(re), nothing))
 	case syntax.OpPlus:
 		out = append(out, change(re.Sub[0]), change(repeat(syntax.OpStar, 0, 0)))
 	case syntax.OpRepeat:
@@ -96,6 +96,17 @@ func patternChanges(re *syntax.Regexp) []patternChange {
 		out = classChanges(re)
 	}
 	return out
+}
+
+// plain returns a part as people write it, without the flags that hold for it.
+func plain(re *syntax.Regexp) string {
+	s := re.String()
+	for _, flags := range []string{"(?-s:", "(?-m:", "(?s:", "(?i:"} {
+		if rest, ok := strings.CutPrefix(s, flags); ok {
+			return strings.TrimSuffix(rest, ")")
+		}
+	}
+	return s
 }
 
 // anchors are the anchors as people write them.
@@ -135,7 +146,7 @@ func classChanges(re *syntax.Regexp) []patternChange {
 		if negated {
 			by.Rune = complement(by.Rune)
 		}
-		out = append(out, patternChange{re.String(), by.String(), &by})
+		out = append(out, patternChange{plain(re), plain(&by), &by})
 	}
 	return out
 }

@@ -10,8 +10,9 @@ type GroupKind struct {
 // GroupKind returns the object's kind with its group.
 func (r Ref) GroupKind() GroupKind { return GroupKind{r.Group(), r.Kind} }
 
-// podPaths says where the kinds of Kubernetes hold a pod (an object with
-// metadata and spec): the object itself, or a template inside it.
+// podPaths says where the kinds of Kubernetes, and what OpenShift had before it
+// took theirs over, hold a pod (an object with metadata and spec): the object
+// itself, or a template inside it.
 var podPaths = map[GroupKind]Path{
 	{"", "Pod"}:                   {},
 	{"", "PodTemplate"}:           {{Field: "template"}},
@@ -27,6 +28,8 @@ var podPaths = map[GroupKind]Path{
 	{"extensions", "Deployment"}: {{Field: "spec"}, {Field: "template"}},
 	{"extensions", "ReplicaSet"}: {{Field: "spec"}, {Field: "template"}},
 	{"extensions", "DaemonSet"}:  {{Field: "spec"}, {Field: "template"}},
+
+	{"apps.openshift.io", "DeploymentConfig"}: {{Field: "spec"}, {Field: "template"}},
 }
 
 // PodPath returns where the kind holds a pod. The path is empty for a Pod

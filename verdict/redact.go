@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"sconce.dev/sconce/credential"
 )
 
 // Masked stands where a secret would be shown.
@@ -31,15 +33,22 @@ var secretShapes = sync.OnceValue(func() []secretShape {
 			regexp.MustCompile(`(?i)(name["']?\s*:\s*["']?[\w.-]*` + word + `[\w.-]*["']?\s*,\s*["']?value["']?\s*:\s*["']?)([^"',}\]\s]+)`),
 			// dbPassword: x   DB_PASSWORD=x   "token":"x"
 			regexp.MustCompile(`(?i)([\w.-]*` + word + `["']?\s*[:=]\s*["']?)([^"',}\]\s\[{(]+)`),
-			// --password x
-			regexp.MustCompile(`(?i)(--?[\w.-]*` + word + `["']?\s*,?\s+["']?)([^"',}\]\s\[{(:=-][^"',}\]\s]*)`),
+			// --password x   and   "--password","x"
+			regexp.MustCompile(`(?i)((?:^|[\s"'\[,])--?[\w.-]*` + word + `(?:["']?\s*,\s*|["']?\s+)["']?)([^"',}\]\s\[{(:=-][^"',}\]\s]*)`),
 		}},
 		{[]string{"@"}, []*regexp.Regexp{
 			// scheme://user:x@host   and   image: user:x@registry/name
 			regexp.MustCompile(`(://[^\s/:@"']*:)([^\s/@"'$({]+)@`),
 			regexp.MustCompile(`(\b[\w.-]+:)([^\s/:@"']{3,})@[\w.-]+[/:]`),
 		}},
-		// Tokens that are known by their form.
+		// "curl","-u","user:x"   and   "redis-cli","-a","x"
+		{[]string{"curl"}, []*regexp.Regexp{
+			regexp.MustCompile(`(["']-u["']\s*,\s*["'][^"':\s]*:)([^"'\s]+)`),
+		}},
+		{[]string{"redis-cli", "mysql", "mariadb", "ldap", "sshpass"}, []*regexp.Regexp{
+			regexp.MustCompile(`(["']-[apw]["']\s*,\s*["'])([^"'\s]+)`),
+		}},
+		// Tokens that are known by how they begin, cut off as they may be.
 		{[]string{"akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "aiza", "k_live_", "eyj"}, []*regexp.Regexp{
 			regexp.MustCompile(`()\b((?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|[rs]k_live_\w{10,}|eyJ[\w-]{10,}\.eyJ[\w.-]{10,})`),
 		}},
@@ -57,6 +66,9 @@ func Redact(line string) string {
 			line = redactShape(shape, line)
 		}
 	}
+	for _, f := range slices.Backward(credential.InText(line, credential.CommandLine)) {
+		line = line[:f.Start] + Masked + line[f.End:]
+	}
 	return line
 }
 
@@ -67,7 +79,7 @@ func redactShape(shape *regexp.Regexp, line string) string {
 	end := 0
 	for _, m := range shape.FindAllStringSubmatchIndex(line, -1) {
 		value := line[m[4]:m[5]]
-		if harmless(value) || m[4] < end {
+		if harmless(value) || m[4] < end || strings.HasPrefix(line[m[5]:], "@sha") {
 			continue
 		}
 		out.WriteString(line[end:m[4]])

@@ -3,6 +3,7 @@
 package verdict
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -24,8 +25,13 @@ func TestRedact(t *testing.T) {
 		`  url: postgres://admin:` + secret + `@db/shop`,
 		`  image: user:` + secret + `@registry.example.com/app`,
 		`  clientSecret: '` + secret + `'`,
+		`"args":["--api-token","` + secret + `"]`,
+		`"command":["curl","-u","shop:` + secret + `"]`,
+		`"name":"Authorization","value":"Basic ` + base64.StdEncoding.EncodeToString([]byte("a:"+secret)) + `"`,
+		`  - postgres://admin:p` + secret + `@db:5432`,
+		`  note: ghp_` + strings.Repeat("aB3dE6gH9", 4),
 	} {
-		if got := Redact(line); strings.Contains(got, secret) {
+		if got := Redact(line); got == line || strings.Contains(got, secret) {
 			t.Errorf("%q stays %q", line, got)
 		}
 	}
@@ -39,6 +45,11 @@ func TestRedact(t *testing.T) {
 		`    tokenExpirationSeconds: 3600`,
 		`    secretName: db-password`,
 		`    readOnlyRootFilesystem: true # the key point`,
+		`container "a" reads the Secret "mysql-secret" into the variable DB_USER`,
+		`volume "etc-passwd" mounts /etc/passwd of the node`,
+		`image "registry.k8s.io/ingress-nginx/controller:v1.12.0@sha256:0123456789abcdef" is old`,
+		`container "a" has a literal token (github-pat) in the variable GITHUB_TOKEN`,
+		`the manifest holds the value of cloud-config (line 2, linode-token)`,
 	} {
 		if got := Redact(line); got != line {
 			t.Errorf("%q becomes %q", line, got)

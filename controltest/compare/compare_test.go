@@ -11,6 +11,7 @@ package compare
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -48,6 +49,9 @@ type caze struct {
 	fails   bool
 	// parameters are those that the suite sets for this case, by control.
 	parameters map[string]map[string]v1alpha1.Value
+	// kubernetesVersion is the version that the case is judged for, if it says
+	// so.
+	kubernetesVersion string
 }
 
 // suite is a mapping file.
@@ -164,7 +168,7 @@ func readSuite(name string) (*suite, error) {
 
 func (s *suite) compare(t *testing.T, cases []caze) *outcome {
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		t.Fatal(err)
 	}
 	o := &outcome{suite: s, cases: len(cases), skipped: map[string]int{}, rules: map[string]*tally{}, used: map[int]int{}}
@@ -237,7 +241,7 @@ func (r *rule) judge(l *baseline.Library, c *caze) (verdict.Outcome, string, err
 		}
 		parameters[k] = v
 	}
-	b, err := l.ResolveControls(r.Controls, parameters, r.KubernetesVersion, !r.Partial)
+	b, err := l.ResolveControls(r.Controls, parameters, cmp.Or(c.kubernetesVersion, r.KubernetesVersion), !r.Partial)
 	if err != nil {
 		return "", "", err
 	}

@@ -5,6 +5,7 @@ package compare
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,8 @@ const withoutConfig = `{
 }`
 
 // kubeletInfo turns what was collected of a kubelet into the configuration that
-// it runs with. ok is false for any other document.
+// it runs with; nil where the file with it could not be read. ok is false for
+// any other document.
 func kubeletInfo(data []byte) (config []byte, ok bool) {
 	var info struct {
 		Kind string
@@ -106,13 +108,15 @@ func set(doc map[string]any, path string, value any) {
 	set(inner, rest, value)
 }
 
-// controlPlaneInfo returns the files of the control plane that a document
-// holds: the audit policy and the encryption configuration.
-func controlPlaneInfo(data []byte) [][]byte {
+// controlPlaneInfo returns what a document tells of the control plane: the
+// audit policy and the encryption configuration, and, if asked for, how the API
+// server is started, as a pod.
+func controlPlaneInfo(data []byte, commands bool) [][]byte {
 	var info struct {
 		Kind string
 		Data struct {
 			APIServerInfo struct {
+				CmdLine                                       string
 				AuditPolicyFile, EncryptionProviderConfigFile struct{ Content string }
 			}
 		}
@@ -121,10 +125,15 @@ func controlPlaneInfo(data []byte) [][]byte {
 		return nil
 	}
 	var out [][]byte
-	for _, content := range []string{info.Data.APIServerInfo.AuditPolicyFile.Content, info.Data.APIServerInfo.EncryptionProviderConfigFile.Content} {
+	server := info.Data.APIServerInfo
+	for _, content := range []string{server.AuditPolicyFile.Content, server.EncryptionProviderConfigFile.Content} {
 		if file, err := base64.StdEncoding.DecodeString(content); err == nil && len(file) > 0 {
 			out = append(out, file)
 		}
+	}
+	if command := strings.Fields(server.CmdLine); commands && len(command) > 0 {
+		words, _ := json.Marshal(command)
+		out = append(out, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kube-apiserver"}, "spec": {"containers": [{"name": "kube-apiserver", "command": %s}]}}`, words))
 	}
 	return out
 }

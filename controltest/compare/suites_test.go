@@ -5,6 +5,7 @@ package compare
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,45 +13,15 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"sconce.dev/sconce/api/v1alpha1"
 )
 
 func init() {
-	suites["kubescape"] = kubescape
 	suites["polaris"] = polaris
 	suites["trivy"] = trivy
 	suites["gatekeeper"] = gatekeeper
 	suites["kyverno"] = kyverno
-	suites["kube-linter"] = kubeLinter
-}
-
-// kubescape reads rules/RULE/test/CASE/{input,expected.json}: the alerts that
-// are expected.
-func kubescape(dir string) ([]caze, error) {
-	expected, err := filepath.Glob(filepath.Join(dir, "rules", "*", "test", "*", "expected.json"))
-	if err != nil {
-		return nil, err
-	}
-	var out []caze
-	for _, file := range expected {
-		folder := filepath.Dir(file)
-		c := caze{name: filepath.Base(folder), rule: filepath.Base(filepath.Dir(filepath.Dir(folder)))}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		var alerts []any
-		if len(strings.TrimSpace(string(data))) > 0 {
-			if err := json.Unmarshal(data, &alerts); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-		}
-		c.fails = len(alerts) > 0
-		if c.files, err = manifests(filepath.Join(folder, "input"), filepath.Join(folder, "*.yaml")); err != nil {
-			return nil, err
-		}
-		out = append(out, c)
-	}
-	return out, nil
 }
 
 // manifests reads the files of a folder, and those that match a pattern.
@@ -97,8 +68,13 @@ func polaris(dir string) ([]caze, error) {
 }
 
 var (
-	regoTest  = regexp.MustCompile(`(?m)^(test_\w+)( if)? \{$`)
-	regoCount = regexp.MustCompile(`count\(\w+\) *(==|>|>=|!=) *(\d+)`)
+	regoTest     = regexp.MustCompile(`(?m)^(test_\w+)(\[name\])?( if)? \{$`)
+	regoCount    = regexp.MustCompile(`count\(\w+\) *(==|=|>=?|!=) *(\d+|tc\.expected)|assert_count\(\w+, tc\.expected\)`)
+	regoMessage  = regexp.MustCompile(`r\[_\]\.msg ==`)
+	regoInput    = regexp.MustCompile(`with input as (\w*)`)
+	regoSome     = regexp.MustCompile(`some (\w+) in (\w+)`)
+	regoVersion  = regexp.MustCompile(`with data\.k8s\.version as (\S+)`)
+	regoRegistry = regexp.MustCompile(`with data\.ksv0125\.trusted_registries as (\[.*\])`)
 )
 
 // trivy reads the unit tests of checks/kubernetes: the input of each, and
@@ -140,8 +116,9 @@ func trivy(dir string) ([]caze, error) {
 	return out, nil
 }
 
-// regoCases reads the tests of a file of Rego whose input is a literal: the
-// literals are JSON with trailing commas, which YAML reads.
+// regoCases reads the tests of a file of Rego. The input of each is a literal:
+// JSON with trailing commas and comments, which YAML reads. It may stand under a
+// name, in a function, or hold fields of a row of a table.
 func regoCases(rule, text string) ([]caze, error) {
 	var out []caze
 	starts := regoTest.FindAllStringSubmatchIndex(text, -1)
@@ -150,28 +127,131 @@ func regoCases(rule, text string) ([]caze, error) {
 		if i+1 < len(starts) {
 			end = starts[i+1][0]
 		}
-		body := text[m[1]:end]
-		at := strings.Index(body, "with input as {")
-		count := regoCount.FindStringSubmatch(body)
-		if at < 0 || count == nil {
+		name, body := text[m[2]:m[3]], text[m[1]:end]
+		input, count := regoInput.FindStringSubmatchIndex(body), regoCount.FindStringSubmatch(body)
+		if input == nil || count == nil && !regoMessage.MatchString(body) {
 			continue
 		}
-		literal := balanced(body[at+len("with input as "):])
-		var doc any
-		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(literal, "\t", "  ")), &doc); err != nil {
-			return nil, fmt.Errorf("%s: %w", text[m[2]:m[3]], err)
-		}
-		data, err := json.Marshal(doc)
+		literal := regoLiteral(text, body, body[input[2]:input[3]], body[input[3]:])
+		rows, err := regoRows(text, body)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		out = append(out, caze{rule: rule, name: text[m[2]:m[3]], files: [][]byte{data}, fails: !(count[1] == "==" && count[2] == "0")})
+		for _, row := range rows {
+			c := caze{rule: rule, name: strings.TrimSuffix(name+"/"+row.name, "/"), fails: count == nil || count[1] != "==" && count[1] != "=" || count[2] != "0"}
+			if row.fails != nil {
+				c.fails = *row.fails
+			}
+			filled := row.fill(literal)
+			var doc any
+			if err := yaml.Unmarshal([]byte(strings.ReplaceAll(filled, "\t", "  ")), &doc); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			data, err := json.Marshal(doc)
+			if err != nil {
+				return nil, err
+			}
+			c.files = [][]byte{data}
+			if v := regoVersion.FindStringSubmatch(body); v != nil {
+				c.kubernetesVersion = regoKubernetes(text, v[1])
+			}
+			if r := regoRegistry.FindStringSubmatch(body); r != nil {
+				c.parameters = map[string]map[string]v1alpha1.Value{"image-registry": {"registries": {RawMessage: []byte(r[1])}}}
+			}
+			out = append(out, c)
+		}
 	}
 	return out, nil
 }
 
-// balanced returns the text up to the brace that closes the first one.
+// regoLiteral returns the literal that a test has as its input: what follows, if
+// it has no name; what a name of the test stands for; the value of a function
+// with its argument.
+func regoLiteral(text, body, name, rest string) string {
+	if name == "" {
+		return balanced(rest)
+	}
+	if name == "case" {
+		name = "cases"
+	}
+	if _, after, ok := strings.Cut(body, name+" := "); ok {
+		return balanced(after)
+	}
+	function := regexp.MustCompile(`(?m)^` + name + `\((\w+)\) := `).FindStringSubmatchIndex(text)
+	if function == nil {
+		return ""
+	}
+	return regexp.MustCompile(`\b`+text[function[2]:function[3]]+`\b`).ReplaceAllLiteralString(balanced(text[function[1]:]), balanced(rest))
+}
+
+// regoRow is a row of a test's table: what stands in the literal in its stead.
+type regoRow struct {
+	name   string
+	values map[string]any
+	fails  *bool
+}
+
+// fill puts the row's values into a literal.
+func (r *regoRow) fill(literal string) string {
+	for name, v := range r.values {
+		data, _ := json.Marshal(v)
+		literal = regexp.MustCompile(`\b`+regexp.QuoteMeta(name)+`\b`).ReplaceAllLiteralString(literal, string(data))
+	}
+	return literal
+}
+
+// regoRows returns the rows of a test's table; one without values, if it has
+// none.
+func regoRows(text, body string) ([]regoRow, error) {
+	if _, table, ok := strings.Cut(body, "some name, tc in "); ok {
+		var cases map[string]map[string]any
+		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(balanced(table), "\t", "  ")), &cases); err != nil {
+			return nil, err
+		}
+		var out []regoRow
+		for _, name := range slices.Sorted(maps.Keys(cases)) {
+			row := regoRow{name: name, values: map[string]any{}}
+			for k, v := range cases[name] {
+				row.values["tc."+k] = v
+			}
+			fails := fmt.Sprint(cases[name]["expected"]) != "0"
+			row.fails = &fails
+			out = append(out, row)
+		}
+		return out, nil
+	}
+	some := regoSome.FindStringSubmatch(body)
+	if some == nil {
+		return []regoRow{{}}, nil
+	}
+	_, set, _ := strings.Cut(text, some[2]+" := ")
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(balanced(set), "\t", "  ")), &values); err != nil {
+		return nil, err
+	}
+	var out []regoRow
+	for _, v := range slices.Sorted(maps.Keys(values)) {
+		out = append(out, regoRow{name: v, values: map[string]any{some[1]: v}})
+	}
+	return out, nil
+}
+
+// regoKubernetes returns the version that a test judges for: a literal, or a
+// name for one.
+func regoKubernetes(text, value string) string {
+	if !strings.HasPrefix(value, `"`) {
+		_, after, _ := strings.Cut(text, value+" := ")
+		value, _, _ = strings.Cut(after, "\n")
+	}
+	return kubernetesVersion.FindString(value)
+}
+
+// kubernetesVersion is what Sconce reads of a version.
+var kubernetesVersion = regexp.MustCompile(`1\.\d+(\.\d+)?`)
+
+// balanced returns the text from the first brace up to the one that closes it.
 func balanced(s string) string {
+	s = s[max(0, strings.IndexByte(s, '{')):]
 	depth, quote := 0, byte(0)
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
@@ -180,6 +260,10 @@ func balanced(s string) string {
 				i++
 			} else if c == quote {
 				quote = 0
+			}
+		case c == '#':
+			if n := strings.IndexByte(s[i:], '\n'); n > 0 {
+				i += n
 			}
 		case c == '"' || c == '`':
 			quote = c
@@ -252,7 +336,7 @@ func gatekeeper(dir string) ([]caze, error) {
 }
 
 // kyverno reads **/.kyverno-test/kyverno-test.yaml: a verdict for each policy,
-// rule and resource.
+// rule and resource. The rule is told of a policy with more than one.
 func kyverno(dir string) ([]caze, error) {
 	var out []caze
 	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
@@ -286,16 +370,27 @@ func kyverno(dir string) ([]caze, error) {
 			}
 			files = append(files, data)
 		}
+		rules := map[string]map[string]bool{}
+		for i := range test.Results {
+			r := &test.Results[i]
+			// What holds for pods is carried over to what makes them.
+			r.Rule = strings.TrimPrefix(strings.TrimPrefix(r.Rule, "autogen-"), "cronjob-")
+			if rules[r.Policy] == nil {
+				rules[r.Policy] = map[string]bool{}
+			}
+			rules[r.Policy][r.Rule] = true
+		}
 		for _, r := range test.Results {
 			if r.Result != "pass" && r.Result != "fail" {
 				continue
 			}
+			rule := top + "/" + r.Policy
+			if len(rules[r.Policy]) > 1 {
+				rule += "/" + r.Rule
+			}
 			for _, resource := range r.Resources {
-				resource = resource[strings.LastIndex(resource, "/")+1:]
-				c := caze{rule: top + "/" + r.Policy, name: r.Rule + "/" + r.Kind + "/" + resource, files: files, subject: resource, fails: r.Result == "fail"}
-				if r.Kind != "" {
-					c.subject = r.Kind + "/" + resource
-				}
+				c := caze{rule: rule, name: strings.TrimPrefix(r.Kind+"/", "/") + resource, files: files, fails: r.Result == "fail"}
+				c.subject = strings.TrimPrefix(r.Kind+"/", "/") + resource[strings.LastIndex(resource, "/")+1:]
 				if !slices.ContainsFunc(out, func(o caze) bool { return o.rule == c.rule && o.name == c.name }) {
 					out = append(out, c)
 				}
@@ -304,48 +399,4 @@ func kyverno(dir string) ([]caze, error) {
 		return nil
 	})
 	return out, err
-}
-
-var (
-	batsTest  = regexp.MustCompile(`(?m)^@test "([^"]+)" \{$`)
-	batsFile  = regexp.MustCompile(`tmp="(tests/checks/[^"]+)"`)
-	batsKinds = regexp.MustCompile(`"\$\{message\d+\}" == "(\w+): `)
-)
-
-// kubeLinter reads e2etests/bats-tests.sh: a file of tests/checks and the kinds
-// of the objects that a check reports.
-func kubeLinter(dir string) ([]caze, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "e2etests", "bats-tests.sh"))
-	if err != nil {
-		return nil, err
-	}
-	text := string(data)
-	var out []caze
-	starts := batsTest.FindAllStringSubmatchIndex(text, -1)
-	for i, m := range starts {
-		end := len(text)
-		if i+1 < len(starts) {
-			end = starts[i+1][0]
-		}
-		body := text[m[1]:end]
-		file := batsFile.FindStringSubmatch(body)
-		if file == nil {
-			continue
-		}
-		manifest, err := os.ReadFile(filepath.Join(dir, file[1]))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, kubeLinterCases(text[m[2]:m[3]], manifest, batsKinds.FindAllStringSubmatch(body, -1))...)
-	}
-	return out, nil
-}
-
-// kubeLinterCases makes a case of each object kind in a file, judged as a whole.
-func kubeLinterCases(rule string, manifest []byte, reported [][]string) []caze {
-	kinds := map[string]bool{}
-	for _, m := range reported {
-		kinds[m[1]] = true
-	}
-	return []caze{{rule: rule, name: "file", files: [][]byte{manifest}, fails: len(kinds) > 0}}
 }

@@ -25,7 +25,7 @@ import (
 func judge(t *testing.T, texts ...[]byte) (bad map[string]verdict.Outcome, sections map[string][]string) {
 	t.Helper()
 	l := baseline.NewLibrary()
-	if err := catalog.Read(l); err != nil {
+	if err := catalog.ReadSources(l); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Check(time.Time{}); err != nil {

@@ -154,12 +154,9 @@ func appendNew(list []string, s string) []string {
 	return append(list, s)
 }
 
-// absent stands for something that was not found, named by what depends on a
-// namespace.
-func (x *index) absent(namespace string, value *object.Node, what string) *object.Node {
-	if namespace == "" {
-		return object.NewUnknown(what + ": the object does not say in which namespace it is")
-	}
+// absent stands for something that was not found; in any namespace, where the
+// object that names it may be in any.
+func (x *index) absent(value *object.Node, what string) *object.Node {
 	return x.env.Absent(value, what+" is not among what was read")
 }
 
@@ -169,7 +166,7 @@ func (x *index) accountFound(n name) *object.Node {
 	if _, ok := x.accounts.find(n); ok || n.name == "default" {
 		return object.NewBool(true)
 	}
-	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("the ServiceAccount %s/%s", n.namespace, n.name))
+	return x.absent(object.NewBool(false), fmt.Sprintf("the ServiceAccount %s", qualified(n.namespace, n.name)))
 }
 
 // roleFound says whether the role of a binding is there.
@@ -187,7 +184,7 @@ func (x *index) roleFound(o *object.Object) *object.Node {
 	if _, ok := x.localRoles.find(n); ok || builtInRole(n) {
 		return object.NewBool(true)
 	}
-	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("the Role %s/%s", n.namespace, n.name))
+	return x.absent(object.NewBool(false), fmt.Sprintf("the Role %s", qualified(n.namespace, n.name)))
 }
 
 // mounted says whether a pod has the token of its ServiceAccount mounted: what
@@ -197,7 +194,7 @@ func (x *index) mounted(n name, said *object.Node) *object.Node {
 		account, ok := x.accounts.find(n)
 		switch {
 		case !ok:
-			return x.absent(n.namespace, object.NewBool(true), fmt.Sprintf("the ServiceAccount %s/%s", n.namespace, n.name))
+			return x.absent(object.NewBool(true), fmt.Sprintf("the ServiceAccount %s", qualified(n.namespace, n.name)))
 		case account == nil:
 			return object.NewBool(true)
 		}
@@ -217,7 +214,7 @@ func (x *index) used(n name) *object.Node {
 	if x.unclear != "" {
 		return object.NewUnknown("what runs as the ServiceAccount: " + x.unclear)
 	}
-	return x.absent(n.namespace, object.NewBool(false), fmt.Sprintf("what runs as the ServiceAccount %s/%s", n.namespace, n.name))
+	return x.absent(object.NewBool(false), fmt.Sprintf("what runs as the ServiceAccount %s", qualified(n.namespace, n.name)))
 }
 
 // roles are the roles that are bound to a ServiceAccount, or also those that are
@@ -241,6 +238,17 @@ func (x *index) roles(n name, groups bool) *object.Node {
 		return facts.Strings(out)
 	case x.unbound != "":
 		return object.NewUnknown("what is bound to the ServiceAccount: " + x.unbound)
+	case groups && n.namespace == "" && len(x.ofNamespace) > 0:
+		return object.NewUnknown("what is bound to the ServiceAccounts of the namespace: the object does not say in which namespace it is")
 	}
-	return x.absent(n.namespace, facts.List(), fmt.Sprintf("a binding of the ServiceAccount %s/%s", n.namespace, n.name))
+	return x.absent(facts.List(), fmt.Sprintf("a binding of the ServiceAccount %s", qualified(n.namespace, n.name)))
+}
+
+// qualified returns NAMESPACE/NAME, or the name alone where the namespace is not
+// said.
+func qualified(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
 }

@@ -31,11 +31,11 @@
 //	  roles: [shop/reader, view] # that are bound to it, not to its groups
 //
 // What is not among the objects is absent where they are complete, and else
-// unknown; so is whatever depends on the namespace of an object that names none,
-// since that is chosen when it is applied: it may be any. What Kubernetes brings
-// by itself (ServiceAccounts called default, its own roles) is there without
-// being among them. Roles that everyone holds by default (system:discovery and
-// its like) are not counted.
+// unknown. The namespace of an object that names none is chosen when it is
+// applied, and may be any: what is there in some namespace may be what it means.
+// What Kubernetes brings by itself (ServiceAccounts called default, its own
+// roles) is there without being among them. Roles that everyone holds by default
+// (system:discovery and its like) are not counted.
 package rbac
 
 import (
