@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/verdict"
@@ -104,7 +105,9 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	derived := e.facts(ctx, total.kept, keep)
+	env := *e.env
+	env.Complete = env.Complete && total.summary.Problems == 0 // what could not be read may hold what is missing
+	derived := e.facts(ctx, &env, total.kept, keep)
 	out.Done = nil // it is no unit
 	if err := total.add(derived, out); err != nil {
 		return nil, err
@@ -113,11 +116,11 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 }
 
 // facts derives what all objects together tell, and judges it.
-func (e *Engine) facts(ctx context.Context, kept [][]any, keep int) (out *perUnit) {
+func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, keep int) (out *perUnit) {
 	out = e.newUnit()
 	defer out.recover()
 	for i, w := range e.wholes {
-		w.Derive(kept[i], e.env, func(fact *object.Object) {
+		w.Derive(kept[i], env, func(fact *object.Object) {
 			if ctx.Err() != nil {
 				return // Run says so
 			}
