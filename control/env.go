@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -76,13 +77,21 @@ var env = sync.OnceValues(func() (*cel.Env, error) {
 // before they run. optional's own evaluation comes with cel.OptionalTypes; what
 // else the libraries add to a program only tracks cost.
 var evalEnv = sync.OnceValues(func() (*cel.Env, error) {
+	return reducedEnv(func(string) bool { return true })
+})
+
+// reducedEnv returns an environment that evaluates what env checked, with those
+// of its functions that are chosen.
+func reducedEnv(chosen func(name string) bool) (*cel.Env, error) {
 	full, err := env()
 	if err != nil {
 		return nil, err
 	}
 	var functions []*decls.FunctionDecl
-	for _, f := range full.Functions() {
-		functions = append(functions, f)
+	for name, f := range full.Functions() {
+		if chosen(name) {
+			functions = append(functions, f)
+		}
 	}
 	return cel.NewCustomEnv(
 		cel.OptionalTypes(),
@@ -90,6 +99,22 @@ var evalEnv = sync.OnceValues(func() (*cel.Env, error) {
 		cel.CustomTypeProvider(full.CELTypeProvider()),
 		cel.FunctionDecls(functions...),
 	)
+}
+
+// coreFunctions are those that nearly every expression makes do with. A program
+// takes all functions of its environment into a table of its own.
+var coreFunctions = map[string]bool{
+	"size": true, "startsWith": true, "endsWith": true, "contains": true, "matches": true, "string": true, "int": true, "dyn": true,
+	"orValue": true, "or": true, "hasValue": true, "value": true, "lowerAscii": true, "trim": true, "split": true, "replace": true,
+	"substring": true, "optional.of": true, "optional.none": true, "optional.ofNonZeroValue": true,
+}
+
+// operator says whether a function is an operator, as CEL names them: _&&_, @in.
+func operator(name string) bool { return strings.ContainsAny(name, "_@!?[") }
+
+// coreEnv is evalEnv with no functions but the core ones.
+var coreEnv = sync.OnceValues(func() (*cel.Env, error) {
+	return reducedEnv(func(name string) bool { return operator(name) || coreFunctions[name] })
 })
 
 // expression is a CEL expression that is compiled when it is first needed.
@@ -102,6 +127,7 @@ type expression struct {
 	// bound is the most that one evaluation can cost for an object of any size.
 	bound       uint64
 	loops       bool // goes through lists or maps
+	core        bool // calls no functions but the core ones
 	fast, exact func() (cel.Program, error)
 	opaque      bool
 }
@@ -175,7 +201,7 @@ func (e *expression) build() error {
 	}
 	e.ast, e.opaque = ast, opaque(ast)
 	e.bound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
-	e.loops = loops(ast)
+	e.loops, e.core = shape(ast)
 	e.prepare()
 	return nil
 }
@@ -183,7 +209,11 @@ func (e *expression) build() error {
 // prepare makes the two programs, each when it is first needed.
 func (e *expression) prepare() {
 	e.fast = sync.OnceValues(func() (cel.Program, error) {
-		env, err := evalEnv()
+		evaluate := evalEnv
+		if e.core {
+			evaluate = coreEnv
+		}
+		env, err := evaluate()
 		if err != nil {
 			return nil, err
 		}
@@ -212,13 +242,20 @@ func estimate(env *cel.Env, ast *cel.Ast, size uint64) uint64 {
 	return cost.Max
 }
 
-// loops says whether an expression goes through lists or maps.
-func loops(a *cel.Ast) bool {
-	found := false
+// shape says whether an expression goes through lists or maps, and whether it
+// makes do with the core functions.
+func shape(a *cel.Ast) (loops, core bool) {
+	core = true
 	celast.PreOrderVisit(a.NativeRep().Expr(), celast.NewExprVisitor(func(e celast.Expr) {
-		found = found || e.Kind() == celast.ComprehensionKind
+		switch e.Kind() {
+		case celast.ComprehensionKind:
+			loops = true
+		case celast.CallKind:
+			name := e.AsCall().FunctionName()
+			core = core && (operator(name) || coreFunctions[name])
+		}
 	}))
-	return found
+	return loops, core
 }
 
 // cutOff is the context of an evaluation that is cut off: it has ended before

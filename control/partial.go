@@ -3,8 +3,6 @@
 package control
 
 import (
-	"strings"
-
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
@@ -47,7 +45,7 @@ func opaque(a *cel.Ast) bool {
 			// A literal on the left compares by itself.
 			left := call.Args()[0].Kind()
 			found = found || left == ast.ListKind || left == ast.MapKind
-		case strings.ContainsAny(name, "_@!?[") || seeThrough[name]:
+		case operator(name) || seeThrough[name]:
 		default:
 			found = true
 		}

@@ -32,6 +32,8 @@ type Engine struct {
 	singles    []facts.Single // those that a rule needs
 	wholes     []facts.Whole
 
+	counts sync.Pool // of *[]verdict.Counts, one for each rule, all zero
+
 	mu     sync.RWMutex
 	byKind map[object.GroupKind][]int // indexes of rules
 }
@@ -149,6 +151,7 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 		}
 		return ro
 	}
+	out.Findings = slices.Grow(out.Findings, len(v.Findings))
 	failed, excused, unknown := 0, 0, 0
 	for k := range v.Findings {
 		if !out.masked {

@@ -142,7 +142,13 @@ func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, keep i
 const needsWhole = "whether it clears the finding depends on other objects: make the change, then scan again"
 
 func (e *Engine) newUnit() *perUnit {
-	return &perUnit{counts: make([]verdict.Counts, len(e.rules)), failed: map[v1alpha1.Severity]int{}, kept: make([][]any, len(e.wholes))}
+	out := &perUnit{failed: map[v1alpha1.Severity]int{}, kept: make([][]any, len(e.wholes))}
+	if counts, ok := e.counts.Get().(*[]verdict.Counts); ok {
+		out.counts = *counts
+	} else {
+		out.counts = make([]verdict.Counts, len(e.rules))
+	}
+	return out
 }
 
 // recover keeps a fault in one unit from ending the scan of the others. It is

@@ -52,8 +52,12 @@ func (t *total) add(u *perUnit, out Output) error {
 	s.Notices += len(u.notices)
 	s.Unknown += u.unknown
 	for i, c := range u.counts {
-		t.counts[i].Add(c)
+		if c != (verdict.Counts{}) {
+			t.counts[i].Add(c)
+		}
 	}
+	clear(u.counts)
+	t.e.counts.Put(&u.counts)
 	for severity, n := range u.failed {
 		s.Findings[severity] += n
 	}
