@@ -16,13 +16,14 @@ lint: ## run the linters
 	go vet ./...
 	go tool -modfile=tools/lint/go.mod golangci-lint run
 
-generate: ## write what is generated: deep copies, CRDs, schemas, docs of the catalogue
+generate: ## write what is generated: deep copies, CRDs, schemas, token formats, the catalogue as code, its docs
 	go tool -modfile=tools/go.mod controller-gen object crd:maxDescLen=2000 paths=./api/... output:crd:dir=config/crd
 	cd tools && go run ./schema ../config/crd ../schema
+	cd tools && go run ./tokens ../credential/zz_generated.tokens.go
 	go test ./controltest -run "TestDocs|TestBaselineDocs|TestCode" -update
 
 check: generate ## fail if something that is generated is stale
-	git diff --exit-code -- api config schema docs
+	git diff --exit-code -- api catalog config controltest credential schema docs
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
