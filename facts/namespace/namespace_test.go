@@ -248,7 +248,6 @@ func TestNameless(t *testing.T) {
 func TestLarge(t *testing.T) {
 	const namespaces, each = 100, 100
 	var kept []any
-	hold := 0
 	for i := range namespaces {
 		var b strings.Builder
 		ns := fmt.Sprintf("team-%d", i)
@@ -272,7 +271,7 @@ func TestLarge(t *testing.T) {
 	derive(kept, &facts.Env{Complete: true}, func(o *object.Object) { counts[o.Kind]++ })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	hold = int(after.HeapAlloc) - int(before.HeapAlloc)
+	hold := int(after.HeapAlloc) - int(before.HeapAlloc)
 	if counts["PodNetwork"] != namespaces*each || counts["Namespace"] != namespaces || counts["PolicySelection"] != namespaces*10 {
 		t.Errorf("derived %v", counts)
 	}

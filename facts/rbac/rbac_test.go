@@ -93,12 +93,13 @@ func subject(namespace, name string) string {
 
 func named(kind, name string) string { return fmt.Sprintf("{kind: %s, name: %q}", kind, name) }
 
-func aRole(namespace, name string) string {
+// aRole returns the Role, or the ClusterRole, "reader".
+func aRole(namespace string) string {
 	kind := "ClusterRole"
 	if namespace != "" {
 		kind = "Role"
 	}
-	return fmt.Sprintf("{apiVersion: %s/v1, kind: %s, metadata: {namespace: %q, name: %s}}", group, kind, namespace, name)
+	return fmt.Sprintf("{apiVersion: %s/v1, kind: %s, metadata: {namespace: %q, name: reader}}", group, kind, namespace)
 }
 
 // TestFacts says what is derived of a pod, a binding or a ServiceAccount: the
@@ -148,14 +149,14 @@ func TestFacts(t *testing.T) {
 		{"a Role of its name elsewhere", true, []string{pod("shop", ""), bound("shop", "/view", subject("shop", "default")), bound("other", "/view", subject("shop", "default"))},
 			"pod {account:default accountFound:true tokenMounted:true roles:[shop/view other/view]}"},
 
-		{"a binding of all that is there", true, []string{bound("shop", "/reader", subject("shop", "web")+","+named("User", "jane")+","+subject("other", "default")), aRole("shop", "reader"), account("shop", "web", "")},
+		{"a binding of all that is there", true, []string{bound("shop", "/reader", subject("shop", "web")+","+named("User", "jane")+","+subject("other", "default")), aRole("shop"), account("shop", "web", "")},
 			"binding {roleFound:true accounts:[{name:web namespace:shop found:true} {name:default namespace:other found:true}]}"},
-		{"a binding of nothing that is there", true, []string{bound("shop", "/reader", subject("shop", "web")), aRole("other", "reader"), aRole("", "reader"), account("other", "web", "")},
+		{"a binding of nothing that is there", true, []string{bound("shop", "/reader", subject("shop", "web")), aRole("other"), aRole(""), account("other", "web", "")},
 			"binding {roleFound:false accounts:[{name:web namespace:shop found:false}]}"},
 		{"not complete", false, []string{bound("shop", "/reader", subject("shop", "web"))},
 			"binding {roleFound:unknown(the Role shop/reader is not among what was read) accounts:[{name:web namespace:shop found:unknown(the ServiceAccount shop/web is not among what was read)}]}"},
-		{"a ClusterRole", true, []string{bound("shop", "reader", ""), aRole("", "reader")}, "binding {roleFound:true accounts:[]}"},
-		{"no Role for a ClusterRole", true, []string{bound("shop", "reader", ""), aRole("shop", "reader")}, "binding {roleFound:false accounts:[]}"},
+		{"a ClusterRole", true, []string{bound("shop", "reader", ""), aRole("")}, "binding {roleFound:true accounts:[]}"},
+		{"no Role for a ClusterRole", true, []string{bound("shop", "reader", ""), aRole("shop")}, "binding {roleFound:false accounts:[]}"},
 		{"a ClusterRole elsewhere", false, []string{bound("", "reader", "")}, "binding {roleFound:unknown(the ClusterRole reader is not among what was read) accounts:[]}"},
 		{"roles of Kubernetes", true, []string{bound("", "system:node", ""), bound("", "edit", "")}, "binding {roleFound:true accounts:[]}"},
 		{"Roles of Kubernetes", true, []string{bound("kube-public", "/system:x", "")}, "binding {roleFound:true accounts:[]}"},
@@ -265,7 +266,7 @@ func BenchmarkCluster(b *testing.B) {
 	}
 	for i := range 5000 {
 		ns := fmt.Sprintf("namespace-%d", i)
-		add(aRole(ns, "reader"))
+		add(aRole(ns))
 		add(account(ns, "web", ""))
 		add(bound(ns, "/reader", subject(ns, "web")))
 		add(bound(ns, "/reader", subject("operators", "operator")))
