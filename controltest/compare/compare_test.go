@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -52,6 +53,8 @@ type caze struct {
 	// kubernetesVersion is the version that the case is judged for, if it says
 	// so.
 	kubernetesVersion string
+	// controls are those of the rule's that the case is about; empty for all.
+	controls []string
 }
 
 // suite is a mapping file.
@@ -74,6 +77,8 @@ type rule struct {
 	Parameters map[string]map[string]v1alpha1.Value `json:"parameters"`
 	// Partial says that the case is not all there is in its cluster.
 	Partial bool `json:"partial"`
+	// PodTemplates are custom resources that a baseline would name.
+	PodTemplates []v1alpha1.PodTemplate `json:"podTemplates"`
 	// KubernetesVersion is the version that the rule judges for.
 	KubernetesVersion string `json:"kubernetesVersion"`
 	// Note says where the intents differ a little.
@@ -241,7 +246,11 @@ func (r *rule) judge(l *baseline.Library, c *caze) (verdict.Outcome, string, err
 		}
 		parameters[k] = v
 	}
-	b, err := l.ResolveControls(r.Controls, parameters, cmp.Or(c.kubernetesVersion, r.KubernetesVersion), !r.Partial)
+	controls := r.Controls
+	if len(c.controls) > 0 {
+		controls = slices.DeleteFunc(slices.Clone(controls), func(name string) bool { return !slices.Contains(c.controls, name) })
+	}
+	b, err := r.baseline(l, controls, parameters, cmp.Or(c.kubernetesVersion, r.KubernetesVersion))
 	if err != nil {
 		return "", "", err
 	}
@@ -279,6 +288,27 @@ func (r *rule) judge(l *baseline.Library, c *caze) (verdict.Outcome, string, err
 		return verdict.Unknown, strings.Join(unknown, "; "), nil
 	}
 	return verdict.Pass, "", nil
+}
+
+// baseline returns what a case is held against.
+func (r *rule) baseline(l *baseline.Library, controls []string, parameters map[string]map[string]v1alpha1.Value, version string) (*baseline.Baseline, error) {
+	if len(r.PodTemplates) == 0 {
+		return l.ResolveControls(controls, parameters, version, !r.Partial)
+	}
+	doc := &v1alpha1.Baseline{}
+	doc.APIVersion, doc.Kind, doc.Name = v1alpha1.APIVersion, "Baseline", fmt.Sprintf("case-%d", len(l.Baselines()))
+	doc.Spec = v1alpha1.BaselineSpec{Title: "A case and its resources", KubernetesVersion: version, PodTemplates: r.PodTemplates}
+	for _, name := range controls {
+		doc.Spec.Controls = append(doc.Spec.Controls, v1alpha1.Selection{Name: name, Parameters: parameters[name]})
+	}
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Read(doc.Name+".json", data); err != nil {
+		return nil, err
+	}
+	return l.Resolve(doc.Name, baseline.Options{Complete: !r.Partial})
 }
 
 // files is a unit of documents in memory.
@@ -335,16 +365,26 @@ func (o *outcome) total() (compared, agree int) {
 	return compared, agree
 }
 
+// right counts the differences by who is right.
+func (o *outcome) right() map[string]int {
+	out := map[string]int{}
+	for i, d := range o.suite.Differences {
+		out[d.Right] += o.used[i]
+	}
+	return out
+}
+
 // page is docs/comparison.md.
 func page(outcomes []*outcome) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("<!-- Written by `SCONCE_SUITES=… go test ./controltest/compare -update`; do not edit. -->\n\n")
 	p("# Comparison\n\nThe verdicts of the catalogue beside those that other projects publish with their checks, case by case, where the intent\nis the same. Every difference is explained: who is right, and by which source.\n\n")
-	p("| suite | cases | compared | same verdict | explained |\n|---|---|---|---|---|\n")
+	p("| suite | cases | compared | same verdict | ours is right | they mean different things | theirs is right |\n|---|---|---|---|---|---|---|\n")
 	for _, o := range outcomes {
 		compared, agree := o.total()
-		p("| [%s](%s) | %d | %d | %d (%.1f %%) | %d |\n", o.suite.Title, o.suite.Source, o.cases, compared, agree, 100*float64(agree)/float64(max(1, compared)), compared-agree)
+		right := o.right()
+		p("| [%s](%s) | %d | %d | %d (%.1f %%) | %d | %d | %d |\n", o.suite.Title, o.suite.Source, o.cases, compared, agree, 100*float64(agree)/float64(max(1, compared)), right["ours"], right["both"], right["theirs"])
 	}
 	for _, o := range outcomes {
 		o.section(p)

@@ -4,6 +4,7 @@ package compare
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -99,8 +100,13 @@ func kubescapeParameters(data []byte) (map[string]map[string]v1alpha1.Value, err
 			err = set("image-registry", "denied", values)
 		case "imageDigestExemptRepositories":
 			err = set("image-not-pinned", "repositories", values)
-		case "cpu_limit_max", "cpu_request_max", "memory_limit_max", "memory_request_max":
-			err = set(strings.ReplaceAll(strings.TrimSuffix(name, "_max"), "_", "-"), "maximum", values[0])
+		case "cpu_limit_max", "cpu_request_max", "memory_limit_max", "memory_request_max", "sandbox_cpu_limit_max", "sandbox_memory_limit_max":
+			control := strings.TrimPrefix(strings.TrimSuffix(name, "_max"), "sandbox_")
+			err = set(strings.ReplaceAll(control, "_", "-"), "maximum", values[0])
+		case "floatingImageTags":
+			err = set("image-tag-latest", "tags", append(values, "latest"))
+		case "hardenedSandboxRuntimeClasses":
+			err = errors.Join(set("sandboxed-runtime", "runtimeClasses", values), set("sandboxed-runtime", "untrusted", []string{""}))
 		}
 		if err != nil {
 			return nil, err
