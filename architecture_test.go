@@ -24,7 +24,7 @@ var floors = []struct {
 	{"the format, the objects and what a credential looks like know nothing but themselves", []string{"api/v1alpha1", "object", "credential"}},
 	{"what is judged and what is said of it; every floor above speaks in these", []string{"verdict"}},
 	{"how objects arrive, and what a control is: neither knows of the other", []string{"snapshot", "control", "source/helm", "source/kustomize", "facts"}},
-	{"an analyser derives its own facts and knows of no other analyser", []string{"facts/containerengine", "facts/controlplane", "facts/namespace", "facts/rbac", "facts/secret", "facts/upgrade"}},
+	{"an analyser derives its own facts and knows of no other analyser", []string{"facts/containerengine", "facts/controlplane", "facts/namespace", "facts/rbac", "facts/release", "facts/secret", "facts/upgrade"}},
 	{"what lists the analysers", []string{"facts/all"}},
 	{"renderers run apart from the rest, in processes of their own", []string{"source/render"}},
 	{"which rules hold, and where objects come from: no source knows a rule", []string{"baseline", "source"}},

@@ -74,12 +74,12 @@ func (e *inlineException) read(b *Baseline, value string, today time.Time) {
 		refuse(verdict.InvalidException, "excuses nothing: there is no control %q", e.control)
 	case !ok || err != nil:
 		refuse(verdict.InvalidException, `excuses nothing: write the last day on which it holds, and why, as in "until 2027-01-31: the agent answers on the node's address"`)
-	case len(reason) < 8:
-		refuse(verdict.InvalidException, "excuses nothing: an exception needs a reason that its reader can weigh")
 	case b.ForbidInline:
 		refuse(verdict.ForbiddenException, "excuses nothing: baseline %s lets no object excuse itself; ask for an Exception", b.Name)
 	case !today.IsZero() && over(last, today):
 		refuse(verdict.ExpiredException, "expired on %s and excuses nothing any more: mend what it excuses and remove it", last.Format(time.DateOnly))
+	case len(reason) < 8:
+		refuse(verdict.InvalidException, "excuses nothing: an exception needs a reason that its reader can weigh")
 	default:
 		e.excepted = &verdict.Excepted{Exception: v1alpha1.ExceptPrefix + e.control, Reason: reason, Owner: "the object itself", Expires: last.Format(time.DateOnly)}
 	}

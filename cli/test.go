@@ -111,7 +111,7 @@ func runTest(s Streams, f *testFlags, paths []string) error {
 			_, _ = fmt.Fprintln(s.Out, e)
 		}
 	}
-	_, _ = fmt.Fprintf(s.Out, "%d controls tested, %d mistakes\n", len(names), failed)
+	_, _ = fmt.Fprintf(s.Out, "controls tested: %d, mistakes: %d\n", len(names), failed)
 	if failed > 0 {
 		return exitCode(exitFindings)
 	}

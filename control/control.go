@@ -393,6 +393,9 @@ func reason(v ref.Val) string {
 		slices.Sort(names)
 		return "not known: " + strings.Join(slices.Compact(names), "; ")
 	case *types.Err:
+		if strings.Contains(v.Error(), "no such overload") {
+			return "cannot be decided: a value is not of the type that belongs there (" + quotedText.ReplaceAllString(v.Error(), `"…"`) + ")"
+		}
 		// Libraries quote the value that they could not read; it may be secret.
 		return "cannot be decided: " + quotedText.ReplaceAllString(v.Error(), `"…"`)
 	}

@@ -64,7 +64,8 @@ func TestCatalogue(t *testing.T) {
 			for _, e := range r.Errors {
 				t.Error(e)
 			}
-			if r.Passed == 0 || r.Failed == 0 {
+			onlyUnknown := r.Passed+r.Failed == 0 && r.Unknown > 0 // there is nothing to be found out here
+			if (r.Passed == 0 || r.Failed == 0) && !onlyUnknown {
 				t.Errorf("%s shows %d objects that pass and %d that fail; it needs both", fixture, r.Passed, r.Failed)
 			}
 		})

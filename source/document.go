@@ -120,7 +120,8 @@ func parseProblem(name string, text object.Text, err error) verdict.Problem {
 	if !sensitive(line) {
 		p.Position.Quote, p.Position.QuoteColumn = object.Window(verdict.Redact(line), p.Position.Column)
 	}
-	p.Message = verdict.Redact(p.Message)
+	// The parser's own words are no secret; what it quotes of the file may be.
+	p.Message = quoted.ReplaceAllStringFunc(p.Message, verdict.Redact)
 	return p
 }
 

@@ -51,7 +51,7 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 
 // engineWords tell a broken configuration of a container engine from the broken
 // file of another program that has the same name.
-var engineWords = regexp.MustCompile(`io\.containerd|\[crio|\[\[registry|\[host\.|insecure-registries|unqualified-search-registries`)
+var engineWords = regexp.MustCompile(`io\.containerd|\[plugins|\[grpc\]|\[proxy_plugins|\[crio|\[\[registry|\[host\.|insecure-registries|unqualified-search-registries`)
 
 // ReadFile reads a file that a person named: a regular one, and not without
 // bound.

@@ -119,7 +119,9 @@ func regoCases(rule, text string) ([]caze, error) {
 				c.kubernetesVersion = regoKubernetes(text, v[1])
 			}
 			if r := regoRegistry.FindStringSubmatch(body); r != nil {
-				c.parameters = map[string]map[string]v1alpha1.Value{"image-registry": {"registries": {RawMessage: []byte(r[1])}}}
+				// Images that name no registry are trusted whatever is.
+				list := strings.TrimSuffix(r[1], "]") + `, "docker.io/library"]`
+				c.parameters = map[string]map[string]v1alpha1.Value{"image-registry": {"registries": {RawMessage: []byte(list)}}}
 			}
 			out = append(out, c)
 		}
@@ -241,12 +243,15 @@ func balanced(s string) string {
 	return s
 }
 
-// trivyInput reads an input, as the object that is meant where the check does
-// not look at its group and there is no such kind in the one that it has.
+// trivyInput reads an input, as the object that is meant where there is no such
+// one: checks do not look at groups, so that cases may have any.
 func trivyInput(text string) ([]byte, error) {
 	var doc map[string]any
 	if err := yaml.Unmarshal(flow(text), &doc); err != nil {
 		return nil, err
+	}
+	if subject, ok := doc["subjects"].(map[string]any); ok {
+		doc["subjects"] = []any{subject}
 	}
 	switch doc["kind"] {
 	case "pod":
@@ -276,8 +281,13 @@ func trivyKubelet(info map[string]any) map[string]any {
 		if field == "" {
 			return nil
 		}
-		config := map[string]any{"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+		// What the collector did not find is not said anywhere: no fragment.
+		config := map[string]any{"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "authentication": map[string]any{}}
 		switch {
+		case len(values) > 0 && strings.HasPrefix(field, "tls") && strings.HasSuffix(field, "File"):
+			// The one file is of no use without the other.
+			set(config, "tlsCertFile", values[0])
+			set(config, "tlsPrivateKeyFile", values[0])
 		case field == "tlsCipherSuites":
 			set(config, field, values)
 		case len(values) > 0 && field == "streamingConnectionIdleTimeout":

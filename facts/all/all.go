@@ -8,12 +8,13 @@ import (
 	"sconce.dev/sconce/facts/controlplane"
 	"sconce.dev/sconce/facts/namespace"
 	"sconce.dev/sconce/facts/rbac"
+	"sconce.dev/sconce/facts/release"
 	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/facts/upgrade"
 )
 
 // Singles derive facts from one object.
-var Singles = []facts.Single{controlplane.Single, secret.Single, upgrade.Single}
+var Singles = []facts.Single{controlplane.Single, secret.Single, upgrade.Single, release.Single}
 
 // Wholes derive facts from all objects together.
 var Wholes = []facts.Whole{namespace.Whole, rbac.Whole, upgrade.Whole}

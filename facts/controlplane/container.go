@@ -183,7 +183,7 @@ func imageMinor(image string, otherwise int) int {
 // wrappers are programs that run the one that their arguments name, and how many
 // words they take before it beside flags and numbers.
 var wrappers = map[string]int{
-	"go-runner": 0, "hyperkube": 0, "tini": 0, "dumb-init": 0, "catatonit": 0, "env": 0, "nice": 0, "ionice": 0, "nohup": 0,
+	"go-runner": 0, "kube-log-runner": 0, "hyperkube": 0, "watch-termination": 0, "flock": 1, "tini": 0, "dumb-init": 0, "catatonit": 0, "env": 0, "nice": 0, "ionice": 0, "nohup": 0,
 	"exec": 0, "command": 0, "sudo": 0, "timeout": 1, "gosu": 1, "su-exec": 1,
 }
 

@@ -209,6 +209,13 @@ func lacking(c *chart.Chart) []string {
 	return names
 }
 
+// aggregated are the versions that every API server serves beside those of
+// Kubernetes' own types, which Helm knows by itself.
+var aggregated = common.VersionSet{
+	"apiregistration.k8s.io/v1", "apiregistration.k8s.io/v1/APIService",
+	"apiextensions.k8s.io/v1", "apiextensions.k8s.io/v1/CustomResourceDefinition",
+}
+
 // capabilities returns what the chart sees of the cluster.
 func capabilities(src *source, opts Options) (*common.Capabilities, error) {
 	version := or(opts.KubeVersion, DefaultKubeVersion)
@@ -223,7 +230,7 @@ func capabilities(src *source, opts Options) (*common.Capabilities, error) {
 	}
 	caps := common.DefaultCapabilities.Copy()
 	caps.KubeVersion = *kube
-	caps.APIVersions = append(slices.Clone(caps.APIVersions), opts.APIVersions...)
+	caps.APIVersions = slices.Concat(caps.APIVersions, aggregated, opts.APIVersions)
 	return caps, nil
 }
 
