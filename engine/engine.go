@@ -119,6 +119,9 @@ func (e *Engine) Judge(o *object.Object) *Result {
 		}
 	}
 	out.Notices = out.inline.Notices(out.ruled(e))
+	for i := range out.Notices {
+		out.Notices[i].Position = hidden(o, out.Notices[i].Position)
+	}
 	return out
 }
 
@@ -218,7 +221,7 @@ func (e *Engine) finding(r *Result, rule *baseline.Rule, o *object.Object, f *co
 	}
 	hide(&out, o.Subject(), rule.Spec.Sensitive, r.mask)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
-		out.Excepted = e.exceptions.Excuse(rule.Name, ref, f.Element)
+		out.Excepted = e.exceptions.Excuse(rule.Name, ref, identity(o, f))
 	}
 	if f.Outcome == verdict.Fail && out.Excepted == nil {
 		out.Excepted = r.inline.Excuse(rule.Name)

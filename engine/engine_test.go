@@ -238,3 +238,23 @@ func TestFault(t *testing.T) {
 		t.Errorf("%+v, %d findings", problems, len(findings))
 	}
 }
+
+// TestNoSecretInOneLine holds that no quote of an object in one line tells what
+// else stands there: in findings about all objects, in notices and in problems.
+func TestNoSecretInOneLine(t *testing.T) {
+	const planted = "Zq81kLmP0vXcNb"
+	units := []snapshot.Unit{
+		text(`{apiVersion: v1, kind: Secret, metadata: {name: s, annotations: {except.sconce.dev/no-such: x}}, stringData: {pin: ` + planted + "}}\n---\n" +
+			`{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {pin: ` + planted + "}}\n"),
+		text(`{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"env": [{"name": "DB_PASSWORD", "value": "` + planted + `"}]}}`),
+		text(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "env": [{"value": "` + planted + `", "name": "DB_PASSWORD"}]}]}}`),
+	}
+	findings, problems, notices, _ := collect(t, newEngine(t, "hardened"), units)
+	if len(findings) == 0 || len(problems) == 0 || len(notices) < 2 {
+		t.Fatalf("%d findings, %d problems and %d notices; want some of each", len(findings), len(problems), len(notices))
+	}
+	if out := fmt.Sprintf("%+v %+v %+v", findings, problems, notices); strings.Contains(out, planted) {
+		at := strings.Index(out, planted)
+		t.Errorf("a secret is told: …%s…", out[max(0, at-300):at+40])
+	}
+}

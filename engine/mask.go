@@ -30,6 +30,26 @@ func hide(f *verdict.Finding, o *object.Object, sensitive bool, mask secret.Mask
 	}
 }
 
+// hidden returns a position whose quote tells no secret of the object.
+func hidden(o *object.Object, p object.Position) object.Position {
+	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
+		p.Quote = maskLine(p.Quote)
+		return p
+	}
+	mask := secret.MaskOf(o)
+	p.Quote = verdict.Redact(mask.Hide(p.Quote))
+	return p
+}
+
+// oneField returns a line if it may be quoted for an object of which only a part
+// was kept: what a line in flow style or JSON holds beside the field is not known.
+func oneField(line string) string {
+	if strings.ContainsAny(line, "{[") {
+		return ""
+	}
+	return line
+}
+
 // hideSecret hides the values of a Secret wherever they are told. What is a part
 // of a key is told with the key, and betrays nothing.
 func hideSecret(f *verdict.Finding, o *object.Object) {

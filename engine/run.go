@@ -128,6 +128,7 @@ func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, keep i
 			e.judgeOne(r, fact)
 			e.count(out, r, fact, keep)
 			for k := range r.Findings {
+				r.Findings[k].Position.Quote = oneField(r.Findings[k].Position.Quote)
 				if f := r.Findings[k].Fix; f != nil {
 					f.Refused = needsWhole
 				}
@@ -197,7 +198,7 @@ func (e *Engine) tooMany(out *perUnit, o *object.Object) {
 // object judges one object and counts its verdicts.
 func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 	if missing, why := incomplete(o); missing {
-		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: o.Position(nil), Message: why})
+		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: hidden(o, o.Position(nil)), Message: why})
 		return
 	}
 	r := e.Judge(o)
@@ -244,9 +245,12 @@ func (e *Engine) count(out *perUnit, r *Result, o *object.Object, keep int) {
 		return
 	}
 	out.findings += len(r.Findings)
-	if out.findings > maxPerUnit {
+	if over := out.findings - maxPerUnit; over > 0 {
 		e.tooMany(out, o)
-		return
+		if over >= len(r.Findings) {
+			return
+		}
+		r.Findings = r.Findings[:len(r.Findings)-over]
 	}
 	if out.findings > keep+len(r.Findings) {
 		r.Object = nil

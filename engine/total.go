@@ -156,7 +156,7 @@ func duplicateNotice(first object.Position, second *object.Object) verdict.Notic
 		where = fmt.Sprintf("at %s:%d", first.File, first.Line)
 	}
 	return verdict.Notice{
-		Kind: verdict.DuplicateObject, Subject: second.Ref.String(), Position: second.Position(nil),
+		Kind: verdict.DuplicateObject, Subject: second.Ref.String(), Position: hidden(second, second.Position(nil)),
 		Message: fmt.Sprintf("stands twice, first %s: a cluster keeps only the one that is applied last; both were judged", where),
 	}
 }

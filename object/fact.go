@@ -2,6 +2,12 @@
 
 package object
 
+import (
+	"strconv"
+	"strings"
+	"sync"
+)
+
 // Place says where in an object a field of a fact about it comes from: what
 // stands at Fact, or below it, comes from Source, or below it.
 type Place struct {
@@ -9,8 +15,8 @@ type Place struct {
 }
 
 // NewFact returns an object that was derived from another one.
-func NewFact(ref Ref, root *Node, of *Object, places []Place) *Object {
-	return &Object{Ref: ref, Root: root, Origin: of.Origin, Within: of.Within, Small: root.weigh(SmallSize) > 0, of: of, places: places}
+func NewFact(ref Ref, root *Node, of *Object, all []Place) *Object {
+	return &Object{Ref: ref, Root: root, Origin: of.Origin, Within: of.Within, Small: root.weigh(SmallSize) > 0, of: of, places: &places{all: all}}
 }
 
 // WithRoot returns the object with a tree that leaves something out. What
@@ -37,12 +43,7 @@ func (o *Object) SourcePath(path Path) Path {
 	if o.of == nil {
 		return path
 	}
-	best, source := -1, Path(nil)
-	for _, p := range o.places {
-		if len(p.Fact) > best && hasPrefix(path, p.Fact) {
-			best, source = len(p.Fact), p.Source
-		}
-	}
+	best, source := o.places.find(path)
 	if best >= 0 {
 		full := source.Append(path[best:]...)
 		if path[0].Field != factsField {
@@ -59,15 +60,51 @@ func (o *Object) SourcePath(path Path) Path {
 	return path
 }
 
-// hasPrefix compares the steps as the paths address them.
-func hasPrefix(p, prefix Path) bool {
-	if len(p) < len(prefix) {
-		return false
+// places are the places of a fact, by their paths. There may be thousands of
+// them, and each is asked for.
+type places struct {
+	all  []Place
+	once sync.Once
+	at   map[string]Path
+}
+
+// find returns the source of the longest place that a path lies at or below, and
+// how many of its steps that place has; -1 if there is none.
+func (p *places) find(path Path) (steps int, source Path) {
+	if p == nil {
+		return -1, nil
 	}
-	for i, s := range prefix {
-		if s.Item != p[i].Item || s.Field != p[i].Field || s.Item && s.Index != p[i].Index {
-			return false
+	p.once.Do(func() {
+		p.at = make(map[string]Path, len(p.all))
+		for _, place := range p.all {
+			ends := place.Fact.ends()
+			key := ends[len(ends)-1]
+			if _, ok := p.at[key]; !ok {
+				p.at[key] = place.Source
+			}
+		}
+	})
+	ends := path.ends()
+	for n := len(path); n >= 0; n-- {
+		if source, ok := p.at[ends[n]]; ok {
+			return n, source
 		}
 	}
-	return true
+	return -1, nil
+}
+
+// ends returns a text for each beginning of the path, from none of its steps to
+// all of them, in which items count by their index.
+func (p Path) ends() []string {
+	var b strings.Builder
+	out := make([]string, 1, len(p)+1)
+	for _, s := range p {
+		if s.Item {
+			b.WriteString("\x01" + strconv.Itoa(s.Index))
+		} else {
+			b.WriteString("\x00" + s.Field)
+		}
+		out = append(out, b.String())
+	}
+	return out
 }

@@ -26,7 +26,7 @@ type Object struct {
 
 	// of and places are set for a fact: see NewFact.
 	of     *Object
-	places []Place
+	places *places
 }
 
 // SmallSize is what nearly every object that people write stays below, in
