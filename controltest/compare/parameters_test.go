@@ -92,11 +92,15 @@ func exempts(images []string, o *gatekeeperObject) bool {
 // only narrows a case to some controls of its rule.
 func (c *caze) only(controls ...string) { c.controls = append(c.controls, controls...) }
 
-// set gives a parameter of a control a value.
+// set gives a parameter of a control a value; none for what a constraint leaves
+// out.
 func (c *caze) set(control, parameter string, value any) {
 	data, err := json.Marshal(value)
 	if err != nil {
 		panic(err)
+	}
+	if string(data) == "null" {
+		return
 	}
 	if c.parameters == nil {
 		c.parameters = map[string]map[string]v1alpha1.Value{}

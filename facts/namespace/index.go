@@ -37,7 +37,7 @@ type space struct {
 // class is the pods of a namespace that have the same labels.
 type class struct {
 	labels labels
-	ports  []string
+	ports  map[string]bool // names
 	// selected says, by direction, whether a policy selects them; it is worked
 	// out once.
 	selected *[2]truth
@@ -176,14 +176,12 @@ func (x *index) workload(w *workload) {
 	id := w.labels.id()
 	c := s.byID[id]
 	if c == nil {
-		c = &class{labels: w.labels}
+		c = &class{labels: w.labels, ports: map[string]bool{}}
 		s.byID[id] = c
 		s.classes = append(s.classes, c)
 	}
 	for _, p := range w.ports {
-		if !slices.Contains(c.ports, p) {
-			c.ports = append(c.ports, p)
-		}
+		c.ports[p] = true
 	}
 	w.class, w.labels, w.ports = c, labels{}, nil // those of the class are enough
 }
@@ -207,8 +205,9 @@ func (x *index) object(o *object.Object) {
 	case service:
 		x.space(o).services[o.Name] = o
 	case ingress:
-		x.space(o)
-		x.claim(o)
+		x.claim(x.space(o), o)
+	case route:
+		x.space(o) // before join
 	case admissionPolicy:
 		x.admission = append(x.admission, o)
 	}
@@ -223,10 +222,7 @@ func (x *index) declaration(o *object.Object) {
 		s.object = o
 		s.labels.unread = false
 	}
-	s.labels.unread = s.labels.unread || own.unread
-	for _, p := range own.pairs {
-		s.labels = s.labels.with(p)
-	}
+	s.labels = s.labels.merge(own)
 }
 
 func (x *index) tiered(o *object.Object) {
@@ -285,15 +281,19 @@ func (x *index) namespace(s *space, of *object.Object) *object.Object {
 		facts.Field("workloads", object.NewInt(int64(s.workloads))),
 		facts.Field("ingress", facts.Map(facts.Field("defaultDeny", x.defaultDeny(s, incoming)))),
 		facts.Field("egress", facts.Map(facts.Field("defaultDeny", egress), facts.Field("dns", x.dns(s, egress)))),
-		facts.Field("quota", x.node(truthOf(s.has(func(s *space) bool { return s.quota })), "a ResourceQuota of the namespace %s", s)),
-		facts.Field("limits", x.node(truthOf(s.has(func(s *space) bool { return s.limits })), "a LimitRange of the namespace %s", s)),
+		facts.Field("quota", x.node(s.has(func(s *space) truth { return truthOf(s.quota) }), "a ResourceQuota of the namespace %s", s)),
+		facts.Field("limits", x.node(s.has(func(s *space) truth { return truthOf(s.limits) }), "a LimitRange of the namespace %s", s)),
 	))}, facts.Place{Fact: object.Path(nil).Fields("facts"), Source: at})
 }
 
-// has says whether something holds for the namespace, or for one that may be
-// the same.
-func (s *space) has(holds func(*space) bool) bool {
-	return holds(s) || slices.ContainsFunc(s.near, holds)
+// has says whether something holds for the namespace. What holds for one that
+// may be the same may hold for it.
+func (s *space) has(holds func(*space) truth) truth {
+	out := holds(s)
+	for _, near := range s.near {
+		out = max(out, min(holds(near), unknown))
+	}
+	return out
 }
 
 // cluster is the fact about the cluster's admission.

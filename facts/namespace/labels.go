@@ -103,6 +103,24 @@ func (l labels) with(p pair) labels {
 	return out
 }
 
+// merge returns the labels of both. Where both have one, that of the other holds.
+func (l labels) merge(other labels) labels {
+	out := labels{pairs: make([]pair, 0, len(l.pairs)+len(other.pairs)), unread: l.unread || other.unread}
+	a, b := l.pairs, other.pairs
+	for len(a) > 0 && len(b) > 0 {
+		switch c := strings.Compare(a[0].key, b[0].key); {
+		case c < 0:
+			out.pairs, a = append(out.pairs, a[0]), a[1:]
+		case c > 0:
+			out.pairs, b = append(out.pairs, b[0]), b[1:]
+		default:
+			a = a[1:]
+		}
+	}
+	out.pairs = append(append(out.pairs, a...), b...)
+	return out
+}
+
 // id is the same for labels that no selector tells apart.
 func (l labels) id() string {
 	var b strings.Builder

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
@@ -215,7 +216,7 @@ func TestGeneratedLabels(t *testing.T) {
 func TestAbsence(t *testing.T) {
 	objects := parse(t, pod("shop", "web", "app: web")+policy1("shop", "a", "podSelector: {matchLabels: {app: db}}")+
 		"{apiVersion: v1, kind: ResourceQuota, metadata: {namespace: shop, name: a}}")
-	want := "web {name:shop workloads:1 ingress:{defaultDeny:unknown} egress:{defaultDeny:unknown dns:true} quota:true limits:unknown}"
+	want := "web {name:shop workloads:1 ingress:{defaultDeny:unknown} egress:{defaultDeny:unknown dns:unknown} quota:true limits:unknown}"
 	if got := derived(objects, "Namespace", false); len(got) != 1 || got[0] != want {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
@@ -236,11 +237,89 @@ func TestNameless(t *testing.T) {
 	want := []string{
 		"one {hostNetwork:false ingress:true egress:false ingressWebhook:false}",
 		"two {hostNetwork:false ingress:unknown egress:false ingressWebhook:false}",
-		"three {hostNetwork:false ingress:unknown egress:true ingressWebhook:false}",
+		"three {hostNetwork:false ingress:unknown egress:unknown ingressWebhook:false}",
 		"four {hostNetwork:false ingress:false egress:false ingressWebhook:false}",
 	}
 	if got := derived(objects, "PodNetwork", true); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestPerhaps says that what may be in the same namespace is not taken for what
+// is, and that what is not known is not taken for what is not there.
+func TestPerhaps(t *testing.T) {
+	deny := policy1("", "deny", "podSelector: {}")
+	open := "podSelector: {}, ingress: [{}]"
+	service := "{apiVersion: v1, kind: Service, metadata: {namespace: %q, name: web}, spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}, {port: 81, targetPort: 8081}]}}\n---\n"
+	lead := "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {namespace: %q, name: shop}, spec: {rules: [{host: example.com, http: {paths: [{backend: {service: {name: web, port: {number: 80}}}}]}}]}}\n---\n"
+	route := "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: shop}, spec: {rules: [{backendRefs: [{name: web, port: 80}]}]}}\n---\n"
+	web := pod("", "web", "app: web")
+	for _, c := range []struct {
+		name, text, kind string
+		complete         bool
+		want             string
+	}{
+		{"policy of a near namespace", web + policy1("prod", "deny", "podSelector: {}"), "PodNetwork", false, "web {hostNetwork:false ingress:unknown egress:unknown ingressWebhook:false}"},
+		{"denial of a near namespace", web + policy1("prod", "deny", "podSelector: {}"), "Namespace", true, "web {name: workloads:1 ingress:{defaultDeny:unknown} egress:{defaultDeny:false dns:true} quota:false limits:false}"},
+		{"open rule of a near namespace", web + deny + policy1("prod", "open", open), "Namespace", true, "web {name: workloads:1 ingress:{defaultDeny:unknown} egress:{defaultDeny:false dns:true} quota:false limits:false}"},
+		{"all without a name", web + deny, "Namespace", true, "web {name: workloads:1 ingress:{defaultDeny:true} egress:{defaultDeny:false dns:true} quota:false limits:false}"},
+		{"all without a name, open", web + deny + policy1("", "open", open), "Namespace", false, "web {name: workloads:1 ingress:{defaultDeny:false} egress:{defaultDeny:unknown dns:unknown} quota:unknown limits:unknown}"},
+		{"quota of a near namespace", web + "{apiVersion: v1, kind: ResourceQuota, metadata: {namespace: prod, name: a}}", "Namespace", true, "web {name: workloads:1 ingress:{defaultDeny:false} egress:{defaultDeny:false dns:true} quota:unknown limits:false}"},
+		{"dns where the denial is not known", web + policy1("", "dns", "podSelector: {matchLabels: {app: web}}, egress: [{ports: [{port: 53}]}]"), "Namespace", false, "web {name: workloads:1 ingress:{defaultDeny:unknown} egress:{defaultDeny:unknown dns:true} quota:unknown limits:unknown}"},
+		{"dns of a near namespace", web + policy1("", "deny", "policyTypes: [Egress]") + policy1("prod", "dns", "podSelector: {matchLabels: {app: web}}, egress: [{ports: [{port: 53}]}]"), "Namespace", true, "web {name: workloads:1 ingress:{defaultDeny:false} egress:{defaultDeny:true dns:unknown} quota:false limits:false}"},
+
+		{"Service and pod without a name", web + fmt.Sprintf(service, ""), "ServiceSelection", false, "web {pods:app=web selects:true ports:[{name:http found:true}]}"},
+		{"pod of a near namespace", pod("prod", "web", "app: web") + fmt.Sprintf(service, ""), "ServiceSelection", true, "web {pods:app=web selects:unknown ports:unknown}"},
+		{"pod that was not read", fmt.Sprintf(service, "prod"), "ServiceSelection", false, "web {pods:app=web selects:unknown ports:unknown}"},
+		{"pod that is not there", fmt.Sprintf(service, "prod"), "ServiceSelection", true, "web {pods:app=web selects:false ports:[]}"},
+
+		{"Service and Ingress without a name", fmt.Sprintf(service, "") + fmt.Sprintf(lead, ""), "Backends", false, "shop {backends:[{name:web port:80 found:true portFound:true}] hosts:[]}"},
+		{"Service that was not read", fmt.Sprintf(lead, "prod"), "Backends", false, "shop {backends:[{name:web port:80 found:unknown portFound:unknown}] hosts:[]}"},
+		{"Service that is not there", fmt.Sprintf(lead, "prod"), "Backends", true, "shop {backends:[{name:web port:80 found:false portFound:true}] hosts:[]}"},
+		{"Service of a near namespace", fmt.Sprintf(lead, "") + fmt.Sprintf(service, "prod"), "Backends", true, "shop {backends:[{name:web port:80 found:unknown portFound:unknown}] hosts:[]}"},
+		{"route beside a near namespace", fmt.Sprintf(service, "prod") + route, "Backends", true, "shop {backends:[{name:web port:80 found:unknown portFound:unknown}] hosts:[]}"},
+		{"hosts without a name", "# file: a/a.yaml\n" + fmt.Sprintf(lead, "") + "# file: b/b.yaml\n" + fmt.Sprintf(lead, ""), "Backends", false, strings.TrimSuffix(strings.Repeat("shop {backends:[{name:web port:80 found:unknown portFound:unknown}] hosts:[{host:example.com others:unknown}]}\n", 2), "\n")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := strings.Join(derived(parse(t, c.text), c.kind, c.complete), "\n"); got != c.want {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestUnreadSelectors says that what a selector that could not be read chooses
+// is not taken for what one with the same text does.
+func TestUnreadSelectors(t *testing.T) {
+	x := newIndex([]any{keep(parse(t, pod("shop", "web", "app: web"))[0])}, &facts.Env{Complete: true})
+	chosen := readEqual(facts.Map(facts.Field("app", object.NewString("web"))))
+	unread := chosen
+	unread.unread = true
+	if a, b, c := x.anywhere(selector{}, unread), x.anywhere(selector{}, chosen), x.anywhere(selector{}, unread); a != unknown || b != yes || c != unknown {
+		t.Errorf("got %v, %v, %v", a, b, c)
+	}
+}
+
+// TestMerge merges labels, and many of them in time.
+func TestMerge(t *testing.T) {
+	a := labels{pairs: []pair{{key: "a", value: "1"}, {key: "c", value: "1"}}}
+	b := labels{pairs: []pair{{key: "b", value: "2"}, {key: "c", value: "2"}, {key: "d", value: "2"}}, unread: true}
+	if got, want := fmt.Sprint(a.merge(b)), "{[{a 1 false} {b 2 false} {c 2 false} {d 2 false}] true}"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	var text, ports strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&text, "l%d: a, ", i)
+	}
+	for i := range 60_000 {
+		fmt.Fprintf(&ports, "{name: p%d}, ", i)
+	}
+	objects := parse(t, "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {"+text.String()+"}}}\n---\n"+
+		"{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web}, spec: {containers: [{name: a, ports: ["+ports.String()+"]}]}}\n")
+	start := time.Now()
+	derived(objects, "Namespace", true)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
 

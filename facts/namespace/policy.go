@@ -264,12 +264,10 @@ func (x *index) selected(s *space, c *class, d direction) truth {
 	}
 	c.selected = new([2]truth)
 	for d := range directions {
-		for _, near := range s.andNear() {
-			for _, p := range near.policies {
-				c.selected[d] = max(c.selected[d], min(p.isolates[d], p.pods.matches(c.labels)))
-			}
+		for _, p := range s.policies {
+			c.selected[d] = max(c.selected[d], min(p.isolates[d], p.pods.matches(c.labels)))
 		}
-		for _, p := range x.stray(s) {
+		for _, p := range x.perhaps(s) {
 			c.selected[d] = max(c.selected[d], min(p.isolates[d], p.pods.matches(c.labels), unknown))
 		}
 		for _, p := range x.above {
@@ -279,49 +277,66 @@ func (x *index) selected(s *space, c *class, d direction) truth {
 	return c.selected[d]
 }
 
-// stray returns the policies that may be in a namespace without a name.
-func (x *index) stray(s *space) []*policy {
-	if s.name != "" {
-		return nil
+// perhaps returns the policies that may be in a namespace: those of namespaces
+// that may be the same and, where it has no name, all that name none.
+func (x *index) perhaps(s *space) []*policy {
+	var out []*policy
+	for _, near := range s.near {
+		out = append(out, near.policies...)
 	}
-	return x.strayPolicies
+	if s.name == "" {
+		out = append(out, x.strayPolicies...)
+	}
+	return out
 }
-
-// andNear returns the namespace and those that may be the same.
-func (s *space) andNear() []*space { return append([]*space{s}, s.near...) }
 
 // defaultDeny says whether all pods of a namespace are denied for a direction
 // what no policy allows. A rule that opens everything for all of them undoes it.
 func (x *index) defaultDeny(s *space, d direction) *object.Node {
-	out := no
-	for _, near := range s.andNear() {
-		for _, p := range near.policies {
-			t := min(p.isolates[d], p.pods.all())
-			if t == yes && p.open[d] {
-				return object.NewBool(false)
-			}
-			out = max(out, t)
+	out, open := no, no
+	add := func(p *policy, there truth) {
+		t := min(p.isolates[d], p.pods.all(), there)
+		out = max(out, t)
+		if p.open[d] {
+			open = max(open, t)
 		}
 	}
-	for _, p := range x.stray(s) {
-		out = max(out, min(p.isolates[d], p.pods.all(), unknown))
+	for _, p := range s.policies {
+		add(p, yes)
+	}
+	for _, p := range x.perhaps(s) {
+		add(p, unknown)
+	}
+	if open == yes {
+		return object.NewBool(false)
 	}
 	for _, p := range x.above {
 		out = max(out, min(p.isolates[d], p.namespaces.matches(s.labels), p.pods.all()))
 	}
+	out = min(out, open.not())
 	return x.node(out, "a policy that denies all %s of the namespace %s by default", directions[d], s)
 }
 
 // dns says whether pods of the namespace can look up names: where all egress is
 // denied by default, a policy must say so.
 func (x *index) dns(s *space, denied *object.Node) *object.Node {
-	if !denied.Bool() {
+	if denied.Kind == object.Bool && !denied.Bool() {
 		return object.NewBool(true)
 	}
-	opens := s.has(func(s *space) bool {
-		return slices.ContainsFunc(s.policies, func(p *policy) bool { return p.isolates[outgoing] != no && p.dns })
-	}) || slices.ContainsFunc(x.above, func(p *policy) bool { return p.dns && p.namespaces.matches(s.labels) != no })
-	return x.node(truthOf(opens), "a policy that lets pods of the namespace %s look up names", s)
+	opens := no
+	for _, p := range s.policies {
+		opens = max(opens, min(p.isolates[outgoing], truthOf(p.dns)))
+	}
+	for _, p := range x.perhaps(s) {
+		opens = max(opens, min(p.isolates[outgoing], truthOf(p.dns), unknown))
+	}
+	for _, p := range x.above {
+		opens = max(opens, min(p.namespaces.matches(s.labels), truthOf(p.dns)))
+	}
+	if denied.Kind == object.Unknown && opens != yes {
+		return denied
+	}
+	return x.node(opens, "a policy that lets pods of the namespace %s look up names", s)
 }
 
 // podNetwork is the fact about what holds a pod.
@@ -412,12 +427,13 @@ func (x *index) policySelection(o *object.Object) *object.Object {
 
 // chooses says whether a selector chooses a workload of the namespace.
 func (x *index) chooses(s *space, chosen selector) truth {
-	out := no
-	for _, near := range s.andNear() {
-		for _, c := range near.classes {
+	out := s.has(func(s *space) truth {
+		out := no
+		for _, c := range s.classes {
 			out = max(out, chosen.matches(c.labels))
 		}
-	}
+		return out
+	})
 	if out == no && s.name == "" {
 		for _, c := range x.strayClasses {
 			out = max(out, min(chosen.matches(c.labels), unknown))
@@ -449,7 +465,8 @@ func (x *index) peer(s *space, peer *object.Node) (found *object.Node, which str
 // another one chooses.
 func (x *index) anywhere(namespaces, pods selector) truth {
 	id := namespaces.String() + "\x00" + pods.String()
-	if t, ok := x.found[id]; ok && !namespaces.unread && !pods.unread {
+	read := !namespaces.unread && !pods.unread // else the id does not say all
+	if t, ok := x.found[id]; ok && read {
 		return t
 	}
 	t := no
@@ -458,7 +475,9 @@ func (x *index) anywhere(namespaces, pods selector) truth {
 			t = max(t, min(matches, x.chooses(s, pods)))
 		}
 	}
-	x.found[id] = t
+	if read {
+		x.found[id] = t
+	}
 	return t
 }
 

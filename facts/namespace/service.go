@@ -23,10 +23,21 @@ func (x *index) serviceSelection(o *object.Object) *object.Object {
 	places := []facts.Place{{Fact: under.Fields("selects"), Source: object.Path(nil).Fields("spec", "selector")}}
 	ports := facts.List()
 	declared := o.Root.At("spec", "ports")
+	named := declared != nil && declared.Kind == object.Unknown
 	for i, p := range items(declared) {
-		target := p.Get("targetPort").Str()
-		if target == "" || selects != yes {
+		target, found := p.Get("targetPort").Str(), p.Get("targetPort")
+		if p.Kind == object.Unknown {
+			found = p
+		}
+		switch {
+		case found != nil && found.Kind == object.Unknown: // stays so
+		case target == "":
 			continue
+		default:
+			found = s.opens(chosen, target)
+		}
+		if _, err := strconv.Atoi(target); err != nil {
+			named = true
 		}
 		places = append(places, facts.Place{
 			Fact:   under.Fields("ports").Append(object.Step{Item: true, Index: len(ports.Items)}),
@@ -34,11 +45,22 @@ func (x *index) serviceSelection(o *object.Object) *object.Object {
 		})
 		ports.Items = append(ports.Items, facts.Map(
 			facts.Field("name", object.NewString(target)),
-			facts.Field("found", s.opens(chosen, target))))
+			facts.Field("found", found)))
+	}
+	selected := x.node(selects, "a workload with the labels %s in the namespace %s", chosen, s)
+	switch {
+	case selects == yes && declared != nil && declared.Kind == object.Unknown:
+		ports = declared
+	case selects != yes:
+		// Nothing is known of the ports of pods that were not found.
+		ports, places = facts.List(), places[:1]
+		if named && selected.Kind == object.Unknown {
+			ports = selected
+		}
 	}
 	return facts.New("ServiceSelection", o, []object.Field{facts.Field("facts", facts.Map(
 		facts.Field("pods", object.NewString(chosen.String())),
-		facts.Field("selects", x.node(selects, "a workload with the labels %s in the namespace %s", chosen, s)),
+		facts.Field("selects", selected),
 		facts.Field("ports", ports),
 	))}, places...)
 }
@@ -46,27 +68,29 @@ func (x *index) serviceSelection(o *object.Object) *object.Object {
 // opens says whether pods that a selector chooses have a port of a name. A
 // number needs no name.
 func (s *space) opens(chosen selector, port string) *object.Node {
-	out := no
 	if _, err := strconv.Atoi(port); err == nil {
-		out = yes
+		return object.NewBool(true)
 	}
-	for _, near := range s.andNear() {
-		for _, c := range near.classes {
-			if slices.Contains(c.ports, port) {
+	out := s.has(func(s *space) truth {
+		out := no
+		for _, c := range s.classes {
+			if c.ports[port] {
 				out = max(out, chosen.matches(c.labels))
 			}
 		}
-	}
+		return out
+	})
 	if out == unknown {
-		return object.NewUnknown("some labels of pods could not be read")
+		return object.NewUnknown("some labels or namespaces of pods are not known")
 	}
 	return object.NewBool(out == yes)
 }
 
 // claim is a host that an Ingress answers for.
 type claim struct {
-	namespace, class string
-	of               string // the Ingress
+	space *space
+	class string
+	of    string // the Ingress
 }
 
 // classOf is the class of an Ingress.
@@ -80,13 +104,9 @@ func classOf(o *object.Object) string {
 // maxClaims is how many Ingresses of one host are remembered.
 const maxClaims = 64
 
-// claim notes the hosts of an Ingress. One that names no namespace is left out:
-// it may be the same as another.
-func (x *index) claim(o *object.Object) {
-	if o.Namespace == "" {
-		return
-	}
-	c := claim{o.Namespace, classOf(o), o.Namespace + "/" + o.Name}
+// claim notes the hosts of an Ingress of a namespace.
+func (x *index) claim(s *space, o *object.Object) {
+	c := claim{s, classOf(o), s.String() + "/" + o.Name}
 	for _, rule := range items(o.Root.At("spec", "rules")) {
 		host := rule.Get("host").Str()
 		if all := x.hosts[host]; host != "" && len(all) < maxClaims && !slices.Contains(all, c) {
@@ -99,20 +119,27 @@ func (x *index) claim(o *object.Object) {
 const maxOthers = 4
 
 // sharedHosts are the hosts of an Ingress that Ingresses of other namespaces
-// answer for too, if all of them are of one cluster.
+// answer for too, if all of them are of one cluster. Where one names no
+// namespace, both may be in the same.
 func (x *index) sharedHosts(o *object.Object) (*object.Node, []facts.Place) {
 	hosts := facts.List()
 	var places []facts.Place
+	s := x.space(o)
 	rules := o.Root.At("spec", "rules")
 	for i, rule := range items(rules) {
 		host := rule.Get("host").Str()
 		var others []string
+		perhaps := ""
 		for _, c := range x.hosts[host] {
-			if o.Namespace != "" && c.namespace != o.Namespace && c.class == classOf(o) && len(others) < maxOthers {
+			switch {
+			case c.space == s || c.class != classOf(o):
+			case c.space.name == "" || s.name == "":
+				perhaps = c.of
+			case len(others) < maxOthers:
 				others = append(others, c.of)
 			}
 		}
-		if len(others) == 0 {
+		if len(others) == 0 && perhaps == "" {
 			continue
 		}
 		places = append(places, facts.Place{
@@ -120,7 +147,10 @@ func (x *index) sharedHosts(o *object.Object) (*object.Node, []facts.Place) {
 			Source: object.Path(nil).Fields("spec", "rules").Append(object.ItemStep(rules, i)).Fields("host"),
 		})
 		value := facts.Strings(others)
-		if !x.env.Complete {
+		switch {
+		case len(others) == 0:
+			value = object.NewUnknown("whether " + perhaps + ", which has the host " + host + " too, is of another namespace")
+		case !x.env.Complete:
 			value = object.NewUnknown("whether " + others[0] + ", which has the host " + host + " too, is of the same cluster")
 		}
 		hosts.Items = append(hosts.Items, facts.Map(facts.Field("host", object.NewString(host)), facts.Field("others", value)))
@@ -163,24 +193,23 @@ func (x *index) backend(o *object.Object, b backend) *object.Node {
 			s = &space{name: b.namespace}
 		}
 	}
-	var found *object.Object
-	for _, near := range s.andNear() {
-		if found = near.services[b.name]; found != nil {
-			break
-		}
-	}
-	there := truthOf(found != nil)
-	if found == nil && s.name == "" && x.strayServices[b.name] {
+	there := s.has(func(s *space) truth { return truthOf(s.services[b.name] != nil) })
+	if there == no && s.name == "" && x.strayServices[b.name] {
 		there = unknown
 	}
+	found := x.node(there, "the Service %s of the namespace %s", b.name, s)
 	open := object.NewBool(true)
-	if found != nil && b.port != nil {
-		open = hasPort(found, b.port)
+	switch {
+	case b.port == nil:
+	case there == yes:
+		open = hasPort(s.services[b.name], b.port)
+	case found.Kind == object.Unknown:
+		open = found
 	}
 	return facts.Map(
 		facts.Field("name", object.NewString(b.name)),
 		facts.Field("port", object.NewString(portName(b.port))),
-		facts.Field("found", x.node(there, "the Service %s of the namespace %s", b.name, s)),
+		facts.Field("found", found),
 		facts.Field("portFound", open),
 	)
 }
