@@ -207,8 +207,10 @@ func with(list, other *object.Node) *object.Node {
 	case other.Kind == object.Unknown:
 		out.Items = append(out.Items, other)
 	default:
+		has := newSet(list.Items)
 		for _, item := range other.Items {
-			if !slices.ContainsFunc(out.Items, item.Equal) {
+			if !has.holds(item) {
+				has.add(item)
 				out.Items = append(out.Items, item)
 			}
 		}
@@ -225,13 +227,42 @@ func without(list, other *object.Node) *object.Node {
 	if other.HasUnknown() {
 		return object.NewUnknown(other.FirstUnknown())
 	}
-	out := facts.List()
+	out, has := facts.List(), newSet(other.Items)
 	for _, item := range list.Items {
-		if !slices.ContainsFunc(other.Items, item.Equal) {
+		if !has.holds(item) {
 			out.Items = append(out.Items, item)
 		}
 	}
 	return out
+}
+
+// set is a set of values, nearly all of them strings.
+type set struct {
+	strings map[string]bool
+	others  []*object.Node
+}
+
+func newSet(items []*object.Node) *set {
+	s := &set{strings: make(map[string]bool, len(items))}
+	for _, item := range items {
+		s.add(item)
+	}
+	return s
+}
+
+func (s *set) add(n *object.Node) {
+	if n.Kind == object.String {
+		s.strings[n.Text] = true
+	} else {
+		s.others = append(s.others, n)
+	}
+}
+
+func (s *set) holds(n *object.Node) bool {
+	if n.Kind == object.String {
+		return s.strings[n.Text]
+	}
+	return slices.ContainsFunc(s.others, n.Equal)
 }
 
 // listens are the addresses at which etcd answers.

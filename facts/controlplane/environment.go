@@ -22,6 +22,27 @@ type environment struct {
 	vars []variable
 	// open says why there may be more.
 	open string
+	// grown is how many bytes of values were put in place of variables.
+	grown int
+}
+
+// What values may take the place of variables, in bytes: in one text and in all
+// that a container is started with. Kubernetes expands a variable in the next
+// one, so that each line may double what the one before comes to; Linux starts
+// no program with an argument of more than 128 KiB.
+const (
+	maxExpanded = 64 << 10
+	maxGrown    = 256 << 10
+)
+
+// grow says why a value may not take the place of a variable, in a text in which
+// values of so many bytes did already; empty where it may.
+func (e *environment) grow(value string, already int) string {
+	if already+len(value) > maxExpanded || e.grown+len(value) > maxGrown {
+		return "variables make it too long"
+	}
+	e.grown += len(value)
+	return ""
 }
 
 // readEnvironment reads env and envFrom of a container.
@@ -101,6 +122,7 @@ func (e *environment) expand(s string, script bool) (out, why string) {
 		return s, ""
 	}
 	var b strings.Builder
+	last, grown := strings.LastIndexByte(s, ')'), 0
 	not := func(reason string) {
 		b.WriteByte(unknown)
 		if why == "" {
@@ -117,13 +139,18 @@ func (e *environment) expand(s string, script bool) (out, why string) {
 		case strings.HasPrefix(rest, "$$"):
 			b.WriteByte('$')
 			i++
-		case strings.HasPrefix(rest, "$(") && strings.Contains(rest, ")"):
+		case strings.HasPrefix(rest, "$(") && i < last:
 			name := rest[2:strings.IndexByte(rest, ')')]
 			v, ok := e.lookup(name)
 			switch {
 			case ok && v.why != "":
 				not(v.why)
 			case ok:
+				if long := e.grow(v.value, grown); long != "" {
+					not(long)
+					break
+				}
+				grown += len(v.value)
 				b.WriteString(v.value)
 			case script:
 				b.WriteString(rest[:len(name)+3]) // the shell runs it as a command
@@ -143,15 +170,28 @@ func (e *environment) expand(s string, script bool) (out, why string) {
 // inShell returns how a script sees the variables. One that the script sets
 // itself is not known.
 func (e *environment) inShell(script string) func(name string) (string, string) {
+	seen := map[string]variable{}
+	grown := 0
 	return func(name string) (value, why string) {
-		v, ok := e.lookup(name)
-		switch {
-		case !ok:
-			return "", "the variable " + name + " is not set here"
-		case strings.Contains(script, name+"="):
-			return "", "the script sets the variable " + name
+		v, ok := seen[name]
+		if !ok {
+			v, ok = e.lookup(name)
+			switch {
+			case !ok:
+				v = variable{why: "the variable " + name + " is not set here"}
+			case strings.Contains(script, name+"="):
+				v = variable{why: "the script sets the variable " + name}
+			}
+			seen[name] = v
 		}
-		return v.value, v.why
+		if v.why != "" {
+			return v.value, v.why
+		}
+		if long := e.grow(v.value, grown); long != "" {
+			return "", long
+		}
+		grown += len(v.value)
+		return v.value, ""
 	}
 }
 

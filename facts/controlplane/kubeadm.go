@@ -86,6 +86,9 @@ func inKubeadm(o *object.Object, minor int) []*process {
 	if configuration == nil && !(kind.always && o.Root.Lookup(kind.configuration[:len(kind.configuration)-1]) != nil) {
 		return nil
 	}
+	if why := wrong(o.Root, kind.configuration); why != "" {
+		configuration = object.NewUnknown(why)
+	}
 	k := &kubeadm{root: o.Root, at: kind.configuration, configuration: configuration}
 	version := configuration.Get("kubernetesVersion").Str()
 	if version == "" && kind.version != nil {
@@ -104,6 +107,23 @@ func inKubeadm(o *object.Object, minor int) []*process {
 		})
 	}
 	return out
+}
+
+// wrong says why what stands at a path, or above, is not read; empty where there
+// is a map, or nothing.
+func wrong(n *object.Node, p object.Path) string {
+	for i := 0; n != nil; i++ {
+		switch {
+		case n.Kind == object.Unknown:
+			return n.Text
+		case n.Kind != object.Map && i > 0:
+			return p[i-1].Field + " is " + n.Kind.A() + ", not a map"
+		case i == len(p):
+			return ""
+		}
+		n = n.Get(p[i].Field)
+	}
+	return ""
 }
 
 // kubeadm is a configuration of kubeadm.
@@ -139,6 +159,9 @@ func (k *kubeadm) settings(c *component, section, arguments []string) *settings 
 		return s
 	}
 	extra, hole := k.extra(section)
+	if hole == "" {
+		hole = wrong(k.configuration, fields(section...))
+	}
 	s.hole = hole
 	replaced := map[string]argument{}
 	for _, a := range extra {
@@ -208,10 +231,16 @@ func (k *kubeadm) own(c *component, section, arguments []string) []argument {
 func (k *kubeadm) etcdOf(arguments []argument) []argument {
 	local, _ := k.extra([]string{"etcd", "local"})
 	external := k.configuration.At("etcd", "external")
+	why := wrong(k.configuration, fields("etcd", "external"))
+	if why == "" {
+		why = wrong(k.configuration, fields("etcd", "local"))
+	}
 	var out []argument
 	for _, a := range arguments {
 		field, ofEtcd := externalEtcd[a.name]
 		switch {
+		case ofEtcd && why != "":
+			a.value, a.why = "", why
 		case ofEtcd && external != nil:
 			a.given = k.externalEtcd(external, field)
 			if a.value == "" && a.why == "" {

@@ -19,30 +19,57 @@ type name struct{ namespace, name string }
 type clusterRoleName string
 
 // names are objects by their names. What names no namespace may be in any.
-type names[T any] struct {
-	exact map[name]T
-	by    map[string]T // by name alone: one of them
+type names[T comparable] struct {
+	exact map[name][]T
+	by    map[string][]T // by name alone
 }
 
 func (m *names[T]) add(n name, v T) {
 	if m.exact == nil {
-		m.exact, m.by = map[name]T{}, map[string]T{}
+		m.exact, m.by = map[name][]T{}, map[string][]T{}
 	}
-	m.exact[n] = v
-	m.by[n.name] = v
+	m.exact[n] = appendOther(m.exact[n], v)
+	m.by[n.name] = appendOther(m.by[n.name], v)
 }
 
-// find returns what has the name, or may have it.
-func (m *names[T]) find(n name) (T, bool) {
+// appendOther adds what is not in the list. Two are enough to say that not all
+// are the same.
+func appendOther[T comparable](list []T, v T) []T {
+	if len(list) == 2 || slices.Contains(list, v) {
+		return list
+	}
+	return append(list, v)
+}
+
+// find returns what has the name, or may have it: more than one where these are
+// not the same.
+func (m *names[T]) find(n name) []T {
 	if n.namespace == "" {
-		v, ok := m.by[n.name]
-		return v, ok
+		return m.by[n.name]
 	}
-	if v, ok := m.exact[n]; ok {
-		return v, true
+	if all := m.exact[n]; len(all) > 0 {
+		return all
 	}
-	v, ok := m.exact[name{"", n.name}]
-	return v, ok
+	return m.exact[name{"", n.name}]
+}
+
+// mount says whether a ServiceAccount has its token mounted, or why that is not
+// known.
+type mount struct {
+	mounted bool
+	why     string
+}
+
+func mountOf(said *object.Node) mount {
+	switch {
+	case said == nil:
+		return mount{mounted: true}
+	case said.Kind == object.Bool:
+		return mount{mounted: said.Bool()}
+	case said.Kind == object.Unknown:
+		return mount{why: said.Text}
+	}
+	return mount{why: automountField + " is " + said.Kind.A() + ", not true or false"}
 }
 
 // index finds what objects name.
@@ -50,8 +77,8 @@ type index struct {
 	env          *facts.Env
 	clusterRoles map[clusterRoleName]bool
 	localRoles   names[bool]
-	accounts     names[*object.Node] // automountServiceAccountToken; nil where it is not said
-	running      names[bool]         // the ServiceAccounts that something runs as
+	accounts     names[mount]
+	running      names[bool] // the ServiceAccounts that something runs as
 	// unclear and unbound say why it is not known what something runs as, and
 	// what is bound to whom.
 	unclear, unbound string
@@ -87,7 +114,7 @@ func newIndex(kept []any, env *facts.Env) *index {
 func (x *index) object(o *object.Object) {
 	switch o.GroupKind() {
 	case serviceAccount:
-		x.accounts.add(name{o.Namespace, o.Name}, o.Root.Get(automountField))
+		x.accounts.add(name{o.Namespace, o.Name}, mountOf(o.Root.Get(automountField)))
 	case roleBinding, clusterRoleBinding:
 		x.binding(o)
 	default:
@@ -163,7 +190,7 @@ func (x *index) absent(value *object.Node, what string) *object.Node {
 // accountFound says whether there is a ServiceAccount; each namespace has one
 // called default.
 func (x *index) accountFound(n name) *object.Node {
-	if _, ok := x.accounts.find(n); ok || n.name == "default" {
+	if len(x.accounts.find(n)) > 0 || n.name == "default" {
 		return object.NewBool(true)
 	}
 	return x.absent(object.NewBool(false), fmt.Sprintf("the ServiceAccount %s", qualified(n.namespace, n.name)))
@@ -181,7 +208,7 @@ func (x *index) roleFound(o *object.Object) *object.Node {
 		}
 		return x.env.Absent(object.NewBool(false), fmt.Sprintf("the ClusterRole %s is not among what was read", n.name))
 	}
-	if _, ok := x.localRoles.find(n); ok || builtInRole(n) {
+	if len(x.localRoles.find(n)) > 0 || builtInRole(n) {
 		return object.NewBool(true)
 	}
 	return x.absent(object.NewBool(false), fmt.Sprintf("the Role %s", qualified(n.namespace, n.name)))
@@ -190,25 +217,27 @@ func (x *index) roleFound(o *object.Object) *object.Node {
 // mounted says whether a pod has the token of its ServiceAccount mounted: what
 // the pod says decides, else what the ServiceAccount says.
 func (x *index) mounted(n name, said *object.Node) *object.Node {
+	m := mountOf(said)
 	if said == nil {
-		account, ok := x.accounts.find(n)
-		switch {
-		case !ok:
+		all := x.accounts.find(n)
+		switch len(all) {
+		case 0:
 			return x.absent(object.NewBool(true), fmt.Sprintf("the ServiceAccount %s", qualified(n.namespace, n.name)))
-		case account == nil:
-			return object.NewBool(true)
+		case 1:
+			m = all[0]
+		default:
+			m.why = fmt.Sprintf("several ServiceAccounts may be %s, and they differ in %s", qualified(n.namespace, n.name), automountField)
 		}
-		said = account
 	}
-	if said.Kind != object.Bool && said.Kind != object.Unknown {
-		return object.NewUnknown(automountField + " is " + said.Kind.A() + ", not true or false")
+	if m.why != "" {
+		return object.NewUnknown(m.why)
 	}
-	return said
+	return object.NewBool(m.mounted)
 }
 
 // used says whether something runs as a ServiceAccount.
 func (x *index) used(n name) *object.Node {
-	if _, ok := x.running.find(n); ok {
+	if len(x.running.find(n)) > 0 {
 		return object.NewBool(true)
 	}
 	if x.unclear != "" {

@@ -206,6 +206,23 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+// TestSeveral holds that it is not known what a pod has of a ServiceAccount that
+// may be one of several which differ.
+func TestSeveral(t *testing.T) {
+	const off = ", automountServiceAccountToken: false"
+	for _, c := range []struct{ name, first, second, want string }{
+		{"that differ", "", off, "tokenMounted:unknown(several ServiceAccounts may be web, and they differ in automountServiceAccountToken)"},
+		{"the other way round", off, "", "tokenMounted:unknown("},
+		{"that mount", "", ", automountServiceAccountToken: true", "tokenMounted:true"},
+		{"that do not", off, off, "tokenMounted:false"},
+	} {
+		text := strings.Join([]string{account("a", "web", c.first), account("b", "web", c.second), pod("", "serviceAccountName: web")}, "\n---\n")
+		if got := strings.Join(derived(parse(t, text), true), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("%s: got\n%s", c.name, got)
+		}
+	}
+}
+
 // TestPlaces says where a person looks for each part of a fact.
 func TestPlaces(t *testing.T) {
 	objects := parse(t, `

@@ -5,14 +5,17 @@ package secret
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
 )
 
 // read returns the object that a text holds.
@@ -274,6 +277,63 @@ func TestMask(t *testing.T) {
 	}
 	if line := "nothing to hide"; mask.Hide(line) != line {
 		t.Errorf("%q becomes %q", line, mask.Hide(line))
+	}
+}
+
+// TestMaskOfMany holds that a line is masked as if every credential were looked
+// for in it, and that this takes no time where there are many.
+func TestMaskOfMany(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = "ab"[random.IntN(2)]
+		}
+		return string(b)
+	}
+	for range 3000 {
+		var secrets []string
+		for range 1 + random.IntN(12) {
+			secrets = append(secrets, text(minMasked+random.IntN(8)))
+		}
+		m, line := newMask(secrets), text(random.IntN(24))
+		want := line
+		for _, s := range m.all {
+			want = strings.ReplaceAll(want, s, verdict.Masked)
+			if rest, ok := cutHead(want, s); ok {
+				want = verdict.Masked + rest
+			}
+			if rest, ok := cutTail(want, s); ok {
+				want = rest + verdict.Masked
+			}
+		}
+		if got := m.Hide(line); got != want {
+			t.Fatalf("%q without %q: got %q, want %q", line, m.all, got, want)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {")
+	for i := range 10000 {
+		fmt.Fprintf(&b, "PASSWORD_%d: kJ8xyz4Q2w%05dPq, ", i, i)
+	}
+	o := read(t, b.String()+"}}")
+	start := time.Now()
+	m := MaskOf(o)
+	for i := range 10000 {
+		secret := fmt.Sprintf("kJ8xyz4Q2w%05dPq", i)
+		for range 3 {
+			if got, want := m.Hide("PASSWORD: "+secret+" is a password"), "PASSWORD: "+verdict.Masked+" is a password"; got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+	}
+	var nested []string
+	for n := range 900 {
+		nested = append(nested, strings.Repeat("a", minMasked+n))
+	}
+	newMask(nested).Hide(strings.Repeat("a", 100000))
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("10,000 credentials take %v", took)
 	}
 }
 
