@@ -318,7 +318,7 @@ func TestMerge(t *testing.T) {
 		"{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web}, spec: {containers: [{name: a, ports: ["+ports.String()+"]}]}}\n")
 	start := time.Now()
 	derived(objects, "Namespace", true)
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

@@ -332,7 +332,7 @@ func TestMaskOfMany(t *testing.T) {
 		nested = append(nested, strings.Repeat("a", minMasked+n))
 	}
 	newMask(nested).Hide(strings.Repeat("a", 100000))
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("10,000 credentials take %v", took)
 	}
 }
