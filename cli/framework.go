@@ -98,7 +98,11 @@ func (f *frameworkFlags) report(b *baseline.Baseline, s *verdict.Summary) {
 	}
 	for i, name := range f.frameworks {
 		if !slices.Contains(f.frameworks[:i], name) {
-			s.Compliance = append(s.Compliance, compliance(f.library, name, func(control string) bool { return ran[control] }, s.ByControl))
+			c := compliance(f.library, name, func(control string) bool { return ran[control] }, s.ByControl)
+			if s.Problems > 0 {
+				c.Unread()
+			}
+			s.Compliance = append(s.Compliance, c)
 		}
 	}
 }

@@ -108,6 +108,17 @@ func NewCompliance(f *v1alpha1.Framework, controls []*v1alpha1.Control, ran func
 	return c
 }
 
+// Unread says that not everything could be read: what passes may fail there, so
+// that no section is known to pass.
+func (c *Compliance) Unread() {
+	for i := range c.Sections {
+		if s := &c.Sections[i]; s.State == SectionPassed || s.State == SectionConfirm {
+			s.State = SectionUnknown
+		}
+	}
+	c.Score = c.score()
+}
+
 // meet adds a control to a section that it meets.
 func (s *Section) meet(control string, ran bool, counts Counts) {
 	switch {

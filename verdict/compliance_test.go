@@ -99,3 +99,18 @@ func TestSectionScore(t *testing.T) {
 		t.Errorf("%+v, want %+v", got.Coverage(), want)
 	}
 }
+
+// TestUnread holds that no section passes where something could not be read.
+func TestUnread(t *testing.T) {
+	f := &v1alpha1.Framework{Spec: v1alpha1.FrameworkSpec{Sections: []v1alpha1.Section{{ID: "1", Title: "t"}}}}
+	f.Name = "f"
+	control := &v1alpha1.Control{Spec: v1alpha1.ControlSpec{References: v1alpha1.References{"f": {"1"}}}}
+	control.Name = "a"
+	c := NewCompliance(f, []*v1alpha1.Control{control}, func(string) bool { return true }, map[string]Counts{"a": {Pass: 1}})
+	if c.Sections[0].State != SectionPassed || c.Score.Low != 100 {
+		t.Fatalf("%+v", c)
+	}
+	if c.Unread(); c.Sections[0].State != SectionUnknown || c.Score.Low != 0 || c.Score.High != 100 {
+		t.Errorf("%+v", c)
+	}
+}
