@@ -84,12 +84,24 @@ func redactShape(shape *regexp.Regexp, line string) string {
 		}
 		out.WriteString(line[end:m[4]])
 		out.WriteString(Masked)
-		end = m[5]
+		end = closing(line, m[4], m[5])
 	}
 	if end == 0 {
 		return line
 	}
 	return out.String() + line[end:]
+}
+
+// closing returns where a value ends that begins at start and was matched up to
+// end: in quotes, it ends where they do, or with the line that was cut off.
+func closing(line string, start, end int) int {
+	if start == 0 || line[start-1] != '"' && line[start-1] != '\'' {
+		return end
+	}
+	if i := strings.IndexByte(line[end:], line[start-1]); i >= 0 {
+		return end + i
+	}
+	return len(line)
 }
 
 // harmless says whether a value is a constant, a reference or already masked.
