@@ -113,7 +113,6 @@ func (x *Inline) Notices(judged func(control string) bool) []verdict.Notice {
 		}
 		if n != nil {
 			n.Subject, n.Position = fmt.Sprintf("%s%s of %s", v1alpha1.ExceptPrefix, e.control, x.object.Ref), x.object.Position(e.path)
-			n.Position.Quote = verdict.Redact(n.Position.Quote)
 			out = append(out, *n)
 		}
 	}

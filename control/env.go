@@ -200,7 +200,7 @@ func (e *expression) build() error {
 		return &CELError{1, 1, fmt.Sprintf("must be a %s, but is a %s", e.want, got)}
 	}
 	e.ast, e.opaque = ast, opaque(ast)
-	e.bound = estimate(env, ast, uint64(celconfig.MaxRequestSizeBytes))
+	e.bound = estimate(env, ast)
 	e.loops, e.core = shape(ast)
 	e.prepare()
 	return nil
@@ -232,10 +232,9 @@ func (e *expression) prepare() {
 	})
 }
 
-// estimate returns the most that an evaluation can cost where no value is
-// larger than size.
-func estimate(env *cel.Env, ast *cel.Ast, size uint64) uint64 {
-	cost, err := env.EstimateCost(ast, sizes{&library.CostEstimator{}, size})
+// estimate returns the most that an evaluation can cost, whatever the object.
+func estimate(env *cel.Env, ast *cel.Ast) uint64 {
+	cost, err := env.EstimateCost(ast, sizes{&library.CostEstimator{}})
 	if err != nil {
 		return math.MaxUint64
 	}
@@ -298,15 +297,13 @@ func (e *expression) run(s *scope) (out ref.Val, charge uint64, err error) {
 	return out, smallCharge, err
 }
 
-// sizes bounds the values whose size is not known before an expression runs.
-type sizes struct {
-	checker.CostEstimator
-	limit uint64
-}
+// sizes bounds the values whose size is not known before an expression runs: by
+// that of the largest request.
+type sizes struct{ checker.CostEstimator }
 
 // EstimateSize implements checker.CostEstimator.
-func (s sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
-	return &checker.SizeEstimate{Min: 0, Max: s.limit}
+func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: uint64(celconfig.MaxRequestSizeBytes)}
 }
 
 // scope is what one evaluation can read. It is a CEL activation.

@@ -107,6 +107,17 @@ func Strings(values []string) *object.Node {
 	return out
 }
 
+// Path returns a path of fields.
+func Path(fields ...string) object.Path { return object.Path(nil).Fields(fields...) }
+
+// Items returns the items of a list, and none of what is no list.
+func Items(n *object.Node) []*object.Node {
+	if n == nil || n.Kind != object.List {
+		return nil
+	}
+	return n.Items
+}
+
 // Absent is what stands for something that was not found among the objects:
 // value where they are complete, else unknown for the reason.
 func (e *Env) Absent(value *object.Node, reason string) *object.Node {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 )
 
@@ -18,21 +19,19 @@ var kubeadmKinds = map[object.GroupKind]struct {
 }{
 	{Group: "kubeadm.k8s.io", Kind: "ClusterConfiguration"}: {},
 	{Group: controlPlane, Kind: "KubeadmControlPlane"}: {
-		fields("spec", "kubeadmConfigSpec", "clusterConfiguration"), fields("spec", "version"), true,
+		facts.Path("spec", "kubeadmConfigSpec", "clusterConfiguration"), facts.Path("spec", "version"), true,
 	},
 	{Group: controlPlane, Kind: "KubeadmControlPlaneTemplate"}: {
-		configuration: fields("spec", "template", "spec", "kubeadmConfigSpec", "clusterConfiguration"), always: true,
+		configuration: facts.Path("spec", "template", "spec", "kubeadmConfigSpec", "clusterConfiguration"), always: true,
 	},
-	{Group: bootstrap, Kind: "KubeadmConfig"}:         {configuration: fields("spec", "clusterConfiguration")},
-	{Group: bootstrap, Kind: "KubeadmConfigTemplate"}: {configuration: fields("spec", "template", "spec", "clusterConfiguration")},
+	{Group: bootstrap, Kind: "KubeadmConfig"}:         {configuration: facts.Path("spec", "clusterConfiguration")},
+	{Group: bootstrap, Kind: "KubeadmConfigTemplate"}: {configuration: facts.Path("spec", "template", "spec", "clusterConfiguration")},
 }
 
 const (
 	controlPlane = "controlplane.cluster.x-k8s.io"
 	bootstrap    = "bootstrap.cluster.x-k8s.io"
 )
-
-func fields(names ...string) object.Path { return object.Path(nil).Fields(names...) }
 
 // kubeadmArguments are what kubeadm starts the components with, the same since
 // 1.24 (cmd/kubeadm/app/phases/controlplane and etcd, compared in 1.24, 1.28,
@@ -160,7 +159,7 @@ func (k *kubeadm) settings(c *component, section, arguments []string) *settings 
 	}
 	extra, hole := k.extra(section)
 	if hole == "" {
-		hole = wrong(k.configuration, fields(section...))
+		hole = wrong(k.configuration, facts.Path(section...))
 	}
 	s.hole = hole
 	replaced := map[string]argument{}
@@ -231,9 +230,9 @@ func (k *kubeadm) own(c *component, section, arguments []string) []argument {
 func (k *kubeadm) etcdOf(arguments []argument) []argument {
 	local, _ := k.extra([]string{"etcd", "local"})
 	external := k.configuration.At("etcd", "external")
-	why := wrong(k.configuration, fields("etcd", "external"))
+	why := wrong(k.configuration, facts.Path("etcd", "external"))
 	if why == "" {
-		why = wrong(k.configuration, fields("etcd", "local"))
+		why = wrong(k.configuration, facts.Path("etcd", "local"))
 	}
 	var out []argument
 	for _, a := range arguments {

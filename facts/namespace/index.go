@@ -342,13 +342,13 @@ func refuses(o *object.Object) truth {
 	case "kyverno.io":
 		action := o.Root.At("spec", "validationFailureAction").Str()
 		out := truthOf(strings.EqualFold(action, "enforce"))
-		for _, rule := range items(o.Root.At("spec", "rules")) {
+		for _, rule := range facts.Items(o.Root.At("spec", "rules")) {
 			own := rule.At("validate", "failureAction").Str()
 			out = max(out, truthOf(strings.EqualFold(own, "enforce")))
 		}
 		return out
 	}
-	for _, action := range items(o.Root.At("spec", "validationActions")) {
+	for _, action := range facts.Items(o.Root.At("spec", "validationActions")) {
 		if action.Str() == "Deny" {
 			return yes
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 )
 
@@ -37,14 +38,6 @@ func said(n *object.Node) truth {
 		return truthOf(n.Bool())
 	}
 	return unknown
-}
-
-// items are the items of a list, and none of anything else.
-func items(n *object.Node) []*object.Node {
-	if n == nil || n.Kind != object.List {
-		return nil
-	}
-	return n.Items
 }
 
 // length is how many items or fields a list or map has, as far as that is
@@ -185,14 +178,14 @@ func readSelector(n *object.Node) selector {
 	if expressions != nil && expressions.Kind != object.List {
 		s.unread = true
 	}
-	for _, e := range items(expressions) {
+	for _, e := range facts.Items(expressions) {
 		op, ok := operators[e.Get("operator").Str()]
 		if !ok || e.HasUnknown() {
 			s.unread = true
 			continue
 		}
 		r := requirement{key: e.Get("key").Str(), operator: op}
-		for _, v := range items(e.Get("values")) {
+		for _, v := range facts.Items(e.Get("values")) {
 			r.values = append(r.values, v.Str())
 		}
 		s.requirements = append(s.requirements, r)

@@ -254,13 +254,13 @@ func newWorkload(o *object.Object, path object.Path) *workload {
 		w.labels = w.labels.with(pair{key: key, unread: true})
 	}
 	for _, list := range object.ContainerLists {
-		for _, c := range items(pod.At("spec", list)) {
-			for _, p := range items(c.Get("ports")) {
+		for _, c := range facts.Items(pod.At("spec", list)) {
+			for _, p := range facts.Items(c.Get("ports")) {
 				if name := p.Get("name").Str(); name != "" {
 					w.ports = append(w.ports, name)
 				}
 			}
-			for _, a := range items(c.Get("args")) {
+			for _, a := range facts.Items(c.Get("args")) {
 				w.webhook = w.webhook || strings.HasPrefix(a.Str(), "--validating-webhook=")
 			}
 		}

@@ -45,7 +45,7 @@ func readPolicies(kind what, o *object.Object) []*policy {
 		return []*policy{readAdmin(spec)}
 	}
 	var out []*policy
-	for _, s := range append(items(o.Root.Get("specs")), spec) {
+	for _, s := range append(facts.Items(o.Root.Get("specs")), spec) {
 		if s != nil && s.Get("nodeSelector") == nil { // else for nodes
 			out = append(out, readCilium(s))
 		}
@@ -59,11 +59,11 @@ func readNetworkPolicy(spec *object.Node) *policy {
 	p := &policy{pods: readSelector(spec.Get("podSelector"))}
 	p.isolates[incoming], p.isolates[outgoing] = ofTypes(spec, "policyTypes", yes, rules(spec, outgoing))
 	for d, peers := range [...]string{incoming: "from", outgoing: "to"} {
-		for _, rule := range items(spec.Get(directions[d])) {
+		for _, rule := range facts.Items(spec.Get(directions[d])) {
 			p.open[d] = p.open[d] || empty(rule.Get(peers)) && empty(rule.Get("ports"))
 		}
 	}
-	for _, rule := range items(spec.Get("egress")) {
+	for _, rule := range facts.Items(spec.Get("egress")) {
 		p.dns = p.dns || opensDNS(rule.Get("ports"))
 	}
 	return p
@@ -108,7 +108,7 @@ func opensDNS(ports *object.Node) bool {
 	if empty(ports) {
 		return true
 	}
-	return slices.ContainsFunc(items(ports), func(p *object.Node) bool {
+	return slices.ContainsFunc(facts.Items(ports), func(p *object.Node) bool {
 		port := p.Get("port")
 		switch {
 		case port == nil:
@@ -159,14 +159,14 @@ func readCilium(spec *object.Node) *policy {
 		if own := spec.At("enableDefaultDeny", name); own != nil {
 			p.isolates[d] = said(own)
 		}
-		for _, rule := range items(spec.Get(name)) {
-			everyone := slices.ContainsFunc(items(rule.Get(entities)), func(e *object.Node) bool { return e.Str() == "all" })
+		for _, rule := range facts.Items(spec.Get(name)) {
+			everyone := slices.ContainsFunc(facts.Items(rule.Get(entities)), func(e *object.Node) bool { return e.Str() == "all" })
 			p.open[d] = p.open[d] || everyone && empty(rule.Get("toPorts"))
 		}
 	}
-	for _, rule := range items(spec.Get("egress")) {
+	for _, rule := range facts.Items(spec.Get("egress")) {
 		some := len(rule.Fields) > 0 // an empty rule allows nothing
-		p.dns = p.dns || some && empty(rule.Get("toPorts")) || slices.ContainsFunc(items(rule.Get("toPorts")), func(t *object.Node) bool {
+		p.dns = p.dns || some && empty(rule.Get("toPorts")) || slices.ContainsFunc(facts.Items(rule.Get("toPorts")), func(t *object.Node) bool {
 			return opensDNS(t.Get("ports"))
 		})
 	}
@@ -180,7 +180,7 @@ func readCalico(spec *object.Node) *policy {
 	inward, outward := rules(spec, incoming), rules(spec, outgoing)
 	p.isolates[incoming], p.isolates[outgoing] = ofTypes(spec, "types", max(inward, outward.not()), outward)
 	for d, name := range directions {
-		for _, rule := range items(spec.Get(name)) {
+		for _, rule := range facts.Items(spec.Get(name)) {
 			allowed := rule.Get("action").Str() == "Allow"
 			p.open[d] = p.open[d] || allowed && rule.Get("source") == nil && rule.Get("destination") == nil && rule.Get("protocol") == nil
 			p.dns = p.dns || allowed && direction(d) == outgoing && calicoDNS(rule.At("destination", "ports"))
@@ -192,7 +192,7 @@ func readCalico(spec *object.Node) *policy {
 // calicoDNS says whether ports of Calico, which are numbers, names and ranges,
 // let names be looked up.
 func calicoDNS(ports *object.Node) bool {
-	return empty(ports) || slices.ContainsFunc(items(ports), func(p *object.Node) bool {
+	return empty(ports) || slices.ContainsFunc(facts.Items(ports), func(p *object.Node) bool {
 		return isDNS(p) || strings.HasPrefix(p.Str(), "dns")
 	})
 }
@@ -214,7 +214,7 @@ func readAdmin(spec *object.Node) *policy {
 		p.namespaces, p.pods = readSelector(pods.Get("namespaceSelector")), readSelector(pods.Get("podSelector"))
 	}
 	for d, peers := range [...]string{incoming: "from", outgoing: "to"} {
-		for _, rule := range items(spec.Get(directions[d])) {
+		for _, rule := range facts.Items(spec.Get(directions[d])) {
 			switch rule.Get("action").Str() {
 			case "Deny":
 				p.isolates[d] = max(p.isolates[d], everyone(rule.Get(peers)))
@@ -231,8 +231,8 @@ func readAdmin(spec *object.Node) *policy {
 func adminDNS(rule *object.Node) bool {
 	ports, protocols := rule.Get("ports"), rule.Get("protocols")
 	return empty(ports) && empty(protocols) ||
-		slices.ContainsFunc(items(ports), func(p *object.Node) bool { return isDNS(p.At("portNumber", "port")) }) ||
-		slices.ContainsFunc(items(protocols), func(p *object.Node) bool { return isDNS(p.At("udp", "destinationPort", "number")) })
+		slices.ContainsFunc(facts.Items(ports), func(p *object.Node) bool { return isDNS(p.At("portNumber", "port")) }) ||
+		slices.ContainsFunc(facts.Items(protocols), func(p *object.Node) bool { return isDNS(p.At("udp", "destinationPort", "number")) })
 }
 
 // isDNS says whether a port is one at which names are looked up.
@@ -243,14 +243,14 @@ func isDNS(port *object.Node) bool {
 // everyone says whether peers of a policy above namespaces are all there are.
 func everyone(peers *object.Node) truth {
 	out := no
-	for _, peer := range items(peers) {
+	for _, peer := range facts.Items(peers) {
 		if namespaces := peer.Get("namespaces"); namespaces != nil {
 			out = max(out, readSelector(namespaces).all())
 		}
 		if pods := peer.Get("pods"); pods != nil {
 			out = max(out, min(readSelector(pods.Get("namespaceSelector")).all(), readSelector(pods.Get("podSelector")).all()))
 		}
-		for _, block := range items(peer.Get("networks")) {
+		for _, block := range facts.Items(peer.Get("networks")) {
 			out = max(out, truthOf(block.Str() == "0.0.0.0/0"))
 		}
 	}
@@ -401,9 +401,9 @@ func (x *index) policySelection(o *object.Object) *object.Object {
 	peers := facts.List()
 	for d, field := range [...]string{incoming: "from", outgoing: "to"} {
 		rules := spec.Get(directions[d])
-		for i, rule := range items(rules) {
+		for i, rule := range facts.Items(rules) {
 			list := rule.Get(field)
-			for j, peer := range items(list) {
+			for j, peer := range facts.Items(list) {
 				found, which := x.peer(s, peer)
 				if found == nil {
 					continue

@@ -24,7 +24,7 @@ func (x *index) serviceSelection(o *object.Object) *object.Object {
 	ports := facts.List()
 	declared := o.Root.At("spec", "ports")
 	named := declared != nil && declared.Kind == object.Unknown
-	for i, p := range items(declared) {
+	for i, p := range facts.Items(declared) {
 		target, found := p.Get("targetPort").Str(), p.Get("targetPort")
 		if p.Kind == object.Unknown {
 			found = p
@@ -107,7 +107,7 @@ const maxClaims = 64
 // claim notes the hosts of an Ingress of a namespace.
 func (x *index) claim(s *space, o *object.Object) {
 	c := claim{s, classOf(o), s.String() + "/" + o.Name}
-	for _, rule := range items(o.Root.At("spec", "rules")) {
+	for _, rule := range facts.Items(o.Root.At("spec", "rules")) {
 		host := rule.Get("host").Str()
 		if all := x.hosts[host]; host != "" && len(all) < maxClaims && !slices.Contains(all, c) {
 			x.hosts[host] = append(all, c)
@@ -126,7 +126,7 @@ func (x *index) sharedHosts(o *object.Object) (*object.Node, []facts.Place) {
 	var places []facts.Place
 	s := x.space(o)
 	rules := o.Root.At("spec", "rules")
-	for i, rule := range items(rules) {
+	for i, rule := range facts.Items(rules) {
 		host := rule.Get("host").Str()
 		var others []string
 		perhaps := ""
@@ -237,7 +237,7 @@ func hasPort(service *object.Object, port *object.Node) *object.Node {
 	case empty(ports):
 		return object.NewBool(true)
 	}
-	return object.NewBool(slices.ContainsFunc(items(ports), func(p *object.Node) bool {
+	return object.NewBool(slices.ContainsFunc(facts.Items(ports), func(p *object.Node) bool {
 		if port.Kind == object.Int {
 			own := p.Get("port")
 			return own != nil && own.Kind == object.Int && own.Int() == port.Int()
@@ -265,9 +265,9 @@ func ofIngress(o *object.Object) []backend {
 	add(o.Root.At("spec", "defaultBackend"), spec.Fields("defaultBackend"))
 	add(o.Root.At("spec", "backend"), spec.Fields("backend"))
 	rules := o.Root.At("spec", "rules")
-	for i, rule := range items(rules) {
+	for i, rule := range facts.Items(rules) {
 		paths := rule.At("http", "paths")
-		for j, p := range items(paths) {
+		for j, p := range facts.Items(paths) {
 			add(p.Get("backend"), spec.Fields("rules").Append(object.ItemStep(rules, i)).Fields("http", "paths").
 				Append(object.ItemStep(paths, j)).Fields("backend"))
 		}
@@ -279,9 +279,9 @@ func ofIngress(o *object.Object) []backend {
 func ofRoute(o *object.Object) []backend {
 	var out []backend
 	rules := o.Root.At("spec", "rules")
-	for i, rule := range items(rules) {
+	for i, rule := range facts.Items(rules) {
 		refs := rule.Get("backendRefs")
-		for j, ref := range items(refs) {
+		for j, ref := range facts.Items(refs) {
 			if ref.Get("group").Str() != "" || ref.Get("kind") != nil && ref.Get("kind").Str() != "Service" {
 				continue
 			}

@@ -102,9 +102,9 @@ func uses(o *object.Object, e *kindEntry, target minor) []use {
 	}
 	switch {
 	case strings.HasPrefix(o.APIVersion, "constraints.gatekeeper.sh/"):
-		out = matchKinds(o, target, out, fields("spec", "match"))
+		out = matchKinds(o, target, out, facts.Path("spec", "match"))
 	case strings.HasPrefix(o.APIVersion, "policies.kyverno.io/"):
-		out = matchResources(o, target, out, fields("spec", "matchConstraints"))
+		out = matchResources(o, target, out, facts.Path("spec", "matchConstraints"))
 	}
 	return owners(o, target, out)
 }
@@ -201,9 +201,9 @@ func owners(o *object.Object, target minor, out []use) []use {
 	if list == nil {
 		return out
 	}
-	for i, item := range items(list) {
+	for i, item := range facts.Items(list) {
 		if u, ok := typed(item, target); ok {
-			u.in, u.path = inOwner, fields("metadata", "ownerReferences").Append(object.ItemStep(list, i)).Fields("apiVersion")
+			u.in, u.path = inOwner, facts.Path("metadata", "ownerReferences").Append(object.ItemStep(list, i)).Fields("apiVersion")
 			out = append(out, u)
 		}
 	}
@@ -221,21 +221,10 @@ func typed(ref *object.Node, target minor) (use, bool) {
 	return use{a: a, named: apiVersion + " " + kind}, true
 }
 
-// fields returns a path of fields.
-func fields(names ...string) object.Path { return object.Path(nil).Fields(names...) }
-
-// items returns the items of a list, and none of what is no list.
-func items(n *object.Node) []*object.Node {
-	if n == nil || n.Kind != object.List {
-		return nil
-	}
-	return n.Items
-}
-
 // texts returns the strings of a list; it says false where one of them could not
 // be read.
 func texts(n *object.Node) (out []string, ok bool) {
-	for _, item := range items(n) {
+	for _, item := range facts.Items(n) {
 		if item.Kind != object.String {
 			return nil, false
 		}

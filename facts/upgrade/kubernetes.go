@@ -14,23 +14,23 @@ import (
 // clusterVersions are the kinds whose objects say which version of Kubernetes a
 // cluster, or a part of one, is to run, and where.
 var clusterVersions = map[object.GroupKind]object.Path{
-	{Group: "kubeadm.k8s.io", Kind: "ClusterConfiguration"}: fields("kubernetesVersion"),
+	{Group: "kubeadm.k8s.io", Kind: "ClusterConfiguration"}: facts.Path("kubernetesVersion"),
 
-	{Group: "cluster.x-k8s.io", Kind: "Cluster"}:           fields("spec", "topology", "version"),
-	{Group: "cluster.x-k8s.io", Kind: "Machine"}:           fields("spec", "version"),
-	{Group: "cluster.x-k8s.io", Kind: "MachineSet"}:        fields("spec", "template", "spec", "version"),
-	{Group: "cluster.x-k8s.io", Kind: "MachineDeployment"}: fields("spec", "template", "spec", "version"),
-	{Group: "cluster.x-k8s.io", Kind: "MachinePool"}:       fields("spec", "template", "spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "Cluster"}:           facts.Path("spec", "topology", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "Machine"}:           facts.Path("spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachineSet"}:        facts.Path("spec", "template", "spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachineDeployment"}: facts.Path("spec", "template", "spec", "version"),
+	{Group: "cluster.x-k8s.io", Kind: "MachinePool"}:       facts.Path("spec", "template", "spec", "version"),
 
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "KubeadmControlPlane"}:        fields("spec", "version"),
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "RKE2ControlPlane"}:           fields("spec", "version"),
-	{Group: "controlplane.cluster.x-k8s.io", Kind: "AWSManagedControlPlane"}:     fields("spec", "version"),
-	{Group: "infrastructure.cluster.x-k8s.io", Kind: "AzureManagedControlPlane"}: fields("spec", "version"),
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "KubeadmControlPlane"}:        facts.Path("spec", "version"),
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "RKE2ControlPlane"}:           facts.Path("spec", "version"),
+	{Group: "controlplane.cluster.x-k8s.io", Kind: "AWSManagedControlPlane"}:     facts.Path("spec", "version"),
+	{Group: "infrastructure.cluster.x-k8s.io", Kind: "AzureManagedControlPlane"}: facts.Path("spec", "version"),
 
-	{Group: "eksctl.io", Kind: "ClusterConfig"}:                          fields("metadata", "version"),
-	{Group: "eks.services.k8s.aws", Kind: "Cluster"}:                     fields("spec", "version"),
-	{Group: "provisioning.cattle.io", Kind: "Cluster"}:                   fields("spec", "kubernetesVersion"),
-	{Group: "container.cnrm.cloud.google.com", Kind: "ContainerCluster"}: fields("spec", "minMasterVersion"),
+	{Group: "eksctl.io", Kind: "ClusterConfig"}:                          facts.Path("metadata", "version"),
+	{Group: "eks.services.k8s.aws", Kind: "Cluster"}:                     facts.Path("spec", "version"),
+	{Group: "provisioning.cattle.io", Kind: "Cluster"}:                   facts.Path("spec", "kubernetesVersion"),
+	{Group: "container.cnrm.cloud.google.com", Kind: "ContainerCluster"}: facts.Path("spec", "minMasterVersion"),
 }
 
 // builders are the distributions of kinds in clusterVersions whose versions do

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 )
 
@@ -68,7 +69,7 @@ func goneResource(groups, versions []string, resource string, target minor) *api
 // resourceRules adds, for each rule of a list, the resources that are gone: once
 // for those that went together.
 func resourceRules(list *object.Node, at object.Path, in string, target minor, out []use) []use {
-	for i, rule := range items(list) {
+	for i, rule := range facts.Items(list) {
 		groups, ok := texts(rule.Get("apiGroups"))
 		versions, known := texts(rule.Get("apiVersions")) // a Role has none
 		if !ok || !known {
@@ -76,7 +77,7 @@ func resourceRules(list *object.Node, at object.Path, in string, target minor, o
 		}
 		first := len(out)
 		resources := rule.Get("resources")
-		for k, r := range items(resources) {
+		for k, r := range facts.Items(resources) {
 			a := goneResource(groups, versions, r.Str(), target)
 			if a == nil {
 				continue
@@ -118,7 +119,7 @@ func roleRules(o *object.Object, target minor, out []use) []use {
 	if o.Group() != "rbac.authorization.k8s.io" {
 		return out
 	}
-	return resourceRules(o.Root.Get("rules"), fields("rules"), inRole, target, out)
+	return resourceRules(o.Root.Get("rules"), facts.Path("rules"), inRole, target, out)
 }
 
 const admissionGroup = "admissionregistration.k8s.io"
@@ -128,8 +129,8 @@ func webhookRules(o *object.Object, target minor, out []use) []use {
 		return out
 	}
 	list := o.Root.Get("webhooks")
-	for i, webhook := range items(list) {
-		at := fields("webhooks").Append(object.ItemStep(list, i)).Fields("rules")
+	for i, webhook := range facts.Items(list) {
+		at := facts.Path("webhooks").Append(object.ItemStep(list, i)).Fields("rules")
 		out = resourceRules(webhook.Get("rules"), at, inMatch, target, out)
 	}
 	return out
@@ -140,17 +141,17 @@ func admissionPolicy(o *object.Object, target minor, out []use) []use {
 		return out
 	}
 	if u, ok := typed(o.Root.At("spec", "paramKind"), target); ok {
-		u.in, u.path = inParameter, fields("spec", "paramKind", "apiVersion")
+		u.in, u.path = inParameter, facts.Path("spec", "paramKind", "apiVersion")
 		out = append(out, u)
 	}
-	return matchResources(o, target, out, fields("spec", "matchConstraints"))
+	return matchResources(o, target, out, facts.Path("spec", "matchConstraints"))
 }
 
 func admissionBinding(o *object.Object, target minor, out []use) []use {
 	if o.Group() != admissionGroup {
 		return out
 	}
-	return matchResources(o, target, out, fields("spec", "matchResources"))
+	return matchResources(o, target, out, facts.Path("spec", "matchResources"))
 }
 
 // matchResources goes through the resourceRules of a match. What a policy leaves
@@ -170,7 +171,7 @@ func target(group string, path ...string) func(*object.Object, minor, []use) []u
 		}
 		apiVersion, kind := ref.Get("apiVersion").Str(), ref.Get("kind").Str()
 		if a := goneKind([]string{groupOf(apiVersion)}, nil, kind, target); a != nil {
-			out = append(out, use{inTarget, a, apiVersion + " " + kind, fields(path...).Fields("apiVersion")})
+			out = append(out, use{inTarget, a, apiVersion + " " + kind, facts.Path(path...).Fields("apiVersion")})
 		}
 		return out
 	}
@@ -185,10 +186,10 @@ func goneKind(groups, versions []string, kind string, target minor) *api {
 func matchKinds(o *object.Object, target minor, out []use, at object.Path) []use {
 	at = at.Fields("kinds")
 	list := o.Root.Lookup(at)
-	for i, entry := range items(list) {
+	for i, entry := range facts.Items(list) {
 		groups, ok := texts(entry.Get("apiGroups"))
 		kinds := entry.Get("kinds")
-		for k, kind := range items(kinds) {
+		for k, kind := range facts.Items(kinds) {
 			if !ok {
 				break
 			}
@@ -206,9 +207,9 @@ func gatekeeperSync(o *object.Object, target minor, out []use) []use {
 	if o.Group() != "config.gatekeeper.sh" {
 		return out
 	}
-	at := fields("spec", "sync", "syncOnly")
+	at := facts.Path("spec", "sync", "syncOnly")
 	list := o.Root.Lookup(at)
-	for i, entry := range items(list) {
+	for i, entry := range facts.Items(list) {
 		group, version, kind := entry.Get("group").Str(), entry.Get("version").Str(), entry.Get("kind").Str()
 		if a := goneKind([]string{group}, []string{version}, kind, target); a != nil {
 			out = append(out, use{inMatch, a, kind + " of " + spelled([]string{group}, []string{version}), at.Append(object.ItemStep(list, i))})
@@ -223,12 +224,12 @@ func kyvernoRules(o *object.Object, target minor, out []use) []use {
 		return out
 	}
 	rules := o.Root.At("spec", "rules")
-	for i, rule := range items(rules) {
-		at, match := fields("spec", "rules").Append(object.ItemStep(rules, i)).Fields("match"), rule.Get("match")
+	for i, rule := range facts.Items(rules) {
+		at, match := facts.Path("spec", "rules").Append(object.ItemStep(rules, i)).Fields("match"), rule.Get("match")
 		out = kyvernoKinds(match.Get("resources"), at.Fields("resources"), target, out)
 		for _, how := range [...]string{"any", "all"} {
 			list := match.Get(how)
-			for k, filter := range items(list) {
+			for k, filter := range facts.Items(list) {
 				out = kyvernoKinds(filter.Get("resources"), at.Fields(how).Append(object.ItemStep(list, k)).Fields("resources"), target, out)
 			}
 		}
@@ -238,7 +239,7 @@ func kyvernoRules(o *object.Object, target minor, out []use) []use {
 
 func kyvernoKinds(resources *object.Node, at object.Path, target minor, out []use) []use {
 	kinds := resources.Get("kinds")
-	for i, kind := range items(kinds) {
+	for i, kind := range facts.Items(kinds) {
 		if a := goneSelector(kind.Str(), target); a != nil {
 			out = append(out, use{inMatch, a, kind.Str(), at.Fields("kinds").Append(object.ItemStep(kinds, i))})
 		}

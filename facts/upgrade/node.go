@@ -15,7 +15,7 @@ func node(o *object.Object, env *facts.Env) []*object.Object {
 	if info == nil {
 		return nil
 	}
-	at := func(field string) object.Path { return fields("status", "nodeInfo", field) }
+	at := func(field string) object.Path { return facts.Path("status", "nodeInfo", field) }
 	system := info.Get("operatingSystem").Str()
 	out := component(o, at("kubeletVersion"), running{
 		name: "kubelet", version: info.Get("kubeletVersion").Str(), os: system, distribution: managedBy(o),

@@ -102,7 +102,7 @@ func images(o *object.Object, pod object.Path, env *facts.Env) []*object.Object 
 	spec = spec.Get("spec")
 	for _, name := range object.ContainerLists {
 		list := spec.Get(name)
-		for i, container := range items(list) {
+		for i, container := range facts.Items(list) {
 			image := container.Get("image").Str()
 			if image == "" {
 				continue
