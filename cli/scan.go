@@ -49,7 +49,9 @@ func newScan(s Streams) *cobra.Command {
 		Short: "Say what is wrong with manifests, charts and overlays",
 		Long: `Scan holds Kubernetes manifests against a baseline. It takes files, folders,
 globs, standard input (-) and Git revisions, and renders the Helm charts and
-Kustomize overlays that it finds on the way.
+Kustomize overlays that it finds on the way. Beside Kubernetes objects it reads
+configuration of kubeadm, kubelets and the API server, and of container engines
+(containerd, Docker, CRI-O), the latter by the names of their files.
 
 What cannot be read, rendered or decided is unknown: it is said, counted, and
 never a pass.
