@@ -329,7 +329,7 @@ func TestStrange(t *testing.T) {
 // FuzzVersion holds that a version is read without a fault, is a part of what
 // was read, and is the same when it is read again.
 func FuzzVersion(f *testing.F) {
-	for _, s := range []string{"v1.30.2-gke.100", "1.2.3.4.5", "", "v", "99999999999", "1..2", "1.", "22.04", "5.15.0-1051-aws", "3.5.15-0", "1.2-rc1"} {
+	for _, s := range []string{"v1.30.2-gke.100", "1.2.3.4.5", "", "v", "99999999999", "1..2", "1.", "22.04", "5.15.0-1051-aws", "3.5.15-0", "1.2-rc1", "1.1234567890"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

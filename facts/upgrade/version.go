@@ -26,20 +26,23 @@ func parseVersion(s string) (v version, rest string, ok bool) {
 	rest = strings.TrimPrefix(s, "v")
 	begin := rest
 	for v.len < len(v.n) {
+		number := rest
+		if v.len > 0 {
+			if number == "" || number[0] != '.' {
+				break
+			}
+			number = number[1:]
+		}
 		end := 0
-		for end < len(rest) && digit(rest[end]) {
+		for end < len(number) && digit(number[end]) {
 			end++
 		}
 		if end == 0 || end > 9 {
 			break
 		}
-		v.n[v.len], _ = strconv.Atoi(rest[:end])
+		v.n[v.len], _ = strconv.Atoi(number[:end])
 		v.len++
-		rest = rest[end:]
-		if v.len == len(v.n) || len(rest) < 2 || rest[0] != '.' || !digit(rest[1]) {
-			break
-		}
-		rest = rest[1:]
+		rest = number[end:]
 	}
 	v.text = begin[:len(begin)-len(rest)]
 	for _, p := range [...]string{"-alpha", "-beta", "-rc", "-pre", "-snapshot"} {
