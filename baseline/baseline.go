@@ -39,6 +39,10 @@ type Rule struct {
 	*control.Control
 	Severity v1alpha1.Severity
 	Action   v1alpha1.Action
+	// FailurePolicy says what happens to a request that cannot be judged.
+	FailurePolicy v1alpha1.FailurePolicy
+	// Remediate says that the fix may be made in the cluster.
+	Remediate bool
 }
 
 // Info returns what a reader of findings needs to know of the rule.
@@ -63,9 +67,11 @@ type Options struct {
 
 // choice is what the selections say of one control so far.
 type choice struct {
-	severity   v1alpha1.Severity
-	action     v1alpha1.Action
-	parameters map[string]v1alpha1.Value
+	severity      v1alpha1.Severity
+	action        v1alpha1.Action
+	failurePolicy v1alpha1.FailurePolicy
+	remediate     bool
+	parameters    map[string]v1alpha1.Value
 }
 
 // Resolve returns a baseline as it is run. The library must have been checked.
@@ -85,6 +91,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		known: func(name string) bool { return l.controls[name] != nil },
 	}
 	version, templates := l.choose(e.doc, choices, out)
+	action, failurePolicy := l.defaults(e.doc)
 	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
@@ -103,6 +110,8 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
 			continue
 		}
+		ch.action = cmp.Or(ch.action, action)
+		ch.failurePolicy = cmp.Or(ch.failurePolicy, failurePolicy)
 		rule, err := l.rule(n, ch, control.Options{KubernetesVersion: version, Parameters: ch.parameters, PodTemplates: templates})
 		if err != nil {
 			return nil, err
@@ -150,14 +159,24 @@ func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, er
 		return nil, e.mistake(err)
 	}
 	c.Position.File, c.Position.Line = e.file, int(e.root.Line)
-	rule := &Rule{Control: c, Severity: e.doc.Spec.Severity, Action: v1alpha1.Deny}
-	if ch.severity != "" {
-		rule.Severity = ch.severity
+	return &Rule{
+		Control:       c,
+		Severity:      cmp.Or(ch.severity, e.doc.Spec.Severity),
+		Action:        cmp.Or(ch.action, v1alpha1.Deny),
+		FailurePolicy: cmp.Or(ch.failurePolicy, v1alpha1.FailOpen),
+		Remediate:     ch.remediate,
+	}, nil
+}
+
+// defaults returns what a baseline, or the nearest that it extends, says of
+// controls of which no selection does.
+func (l *Library) defaults(b *v1alpha1.Baseline) (action v1alpha1.Action, failurePolicy v1alpha1.FailurePolicy) {
+	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
+		spec := &l.baselines[name].doc.Spec
+		action = cmp.Or(spec.Action, action)
+		failurePolicy = cmp.Or(spec.FailurePolicy, failurePolicy)
 	}
-	if ch.action != "" {
-		rule.Action = ch.action
-	}
-	return rule, nil
+	return action, failurePolicy
 }
 
 // choose applies a baseline's ancestors, each once and before those that extend
@@ -211,9 +230,9 @@ func apply(s *v1alpha1.Selection, name string, choices map[string]*choice) {
 	if s.Severity != "" {
 		ch.severity = s.Severity
 	}
-	if s.Action != "" {
-		ch.action = s.Action
-	}
+	ch.action = cmp.Or(s.Action, ch.action)
+	ch.failurePolicy = cmp.Or(s.FailurePolicy, ch.failurePolicy)
+	ch.remediate = ch.remediate || s.Remediate
 	for param, v := range s.Parameters {
 		if ch.parameters == nil {
 			ch.parameters = map[string]v1alpha1.Value{}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sconce.dev/sconce/api/v1alpha1"
 )
 
 // controlDoc is a control that says nothing in particular.
@@ -89,6 +91,37 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestActions holds what happens to what fails, and to what cannot be judged:
+// what a selection says, then the baseline, then those that it extends.
+func TestActions(t *testing.T) {
+	l, err := build(t, some()+
+		baselineDoc("base", "  action: warn\n  failurePolicy: Fail\n  controls:\n  - select: {}\n  - {name: two, action: audit, remediate: true}\n")+
+		baselineDoc("mine", "  extends: [base]\n  action: ratchet\n  controls:\n  - {name: three, failurePolicy: Ignore}\n")+
+		baselineDoc("bare", "  controls:\n  - {name: one}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		baseline, control string
+		want              Rule
+	}{
+		{"base", "one", Rule{Action: v1alpha1.Warn, FailurePolicy: v1alpha1.FailClosed}},
+		{"base", "two", Rule{Action: v1alpha1.Audit, FailurePolicy: v1alpha1.FailClosed, Remediate: true}},
+		{"mine", "one", Rule{Action: v1alpha1.Ratchet, FailurePolicy: v1alpha1.FailClosed}},
+		{"mine", "two", Rule{Action: v1alpha1.Audit, FailurePolicy: v1alpha1.FailClosed, Remediate: true}},
+		{"mine", "three", Rule{Action: v1alpha1.Ratchet, FailurePolicy: v1alpha1.FailOpen}},
+		{"bare", "one", Rule{Action: v1alpha1.Deny, FailurePolicy: v1alpha1.FailOpen}},
+	} {
+		b, err := l.Resolve(test.baseline, Options{Only: []string{test.control}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := b.Rules[0]; r.Action != test.want.Action || r.FailurePolicy != test.want.FailurePolicy || r.Remediate != test.want.Remediate {
+			t.Errorf("%s of %s: %s, %s, remediate %t; want %s, %s, %t", test.control, test.baseline, r.Action, r.FailurePolicy, r.Remediate, test.want.Action, test.want.FailurePolicy, test.want.Remediate)
+		}
+	}
+}
+
 // TestMistakes holds that every mistake is told with its place.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ docs, want string }{
@@ -99,7 +132,7 @@ func TestMistakes(t *testing.T) {
 		{some() + baselineDoc("b", "  controls: [{name: one, parameters: {max: [1]}}]\n"), `x.yaml:60:44: spec.controls[0].parameters.max: [1] is not an integer`},
 		{some() + baselineDoc("b", "  controls: [{name: one, parameters: {maximum: 1}}]\n"), "the control has no such parameter; it has max, names"},
 		{some() + baselineDoc("b", "  controls: [{select: {}, parameters: {max: 1}}]\n"), "belong to one control"},
-		{some() + baselineDoc("b", "  controls: [{name: one, action: refuse}]\n"), `spec.controls[0].action is "refuse"; want audit, warn, deny`},
+		{some() + baselineDoc("b", "  controls: [{name: one, action: refuse}]\n"), `spec.controls[0].action is "refuse"; want audit, warn, ratchet, deny`},
 		{strings.Replace(controlDoc("one", "a", "high"), "require: size", "require: siz", 1), "x.yaml:16:15: spec.require: "},
 		{strings.Replace(controlDoc("one", "a", "high"), "{object.metadata.name}", "{object.metadata.name", 1), "x.yaml:17:12: spec.message"},
 		{strings.Replace(controlDoc("one", "a", "high"), "> params.max", "> params.?most.orValue(0)", 1), "params.most is not declared; the control has max, names"},

@@ -404,6 +404,7 @@ func (l *Library) checkBaseline(e *entry[v1alpha1.Baseline]) Errors {
 	if strings.TrimSpace(s.Title) == "" {
 		errs = append(errs, e.errorf("spec.title", "spec.title is missing"))
 	}
+	checkActions(&errs, e, "spec", s.Action, s.FailurePolicy)
 	if s.KubernetesVersion != "" {
 		if _, err := control.ParseVersion(s.KubernetesVersion); err != nil {
 			errs = append(errs, e.errorf("spec.kubernetesVersion", "spec.kubernetesVersion: %v", err))
@@ -450,6 +451,16 @@ func (l *Library) loop(start string) []string {
 	return walk(start, nil)
 }
 
+// checkActions checks what is to happen, where that is said.
+func checkActions(errs *Errors, e *entry[v1alpha1.Baseline], field string, action v1alpha1.Action, failurePolicy v1alpha1.FailurePolicy) {
+	if action != "" {
+		enum(errs, e, field+".action", action, v1alpha1.Audit, v1alpha1.Warn, v1alpha1.Ratchet, v1alpha1.Deny)
+	}
+	if failurePolicy != "" {
+		enum(errs, e, field+".failurePolicy", failurePolicy, v1alpha1.FailClosed, v1alpha1.FailOpen)
+	}
+}
+
 func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v1alpha1.Selection) Errors {
 	var errs Errors
 	if (s.Name == "") == (s.Select == nil) {
@@ -458,9 +469,7 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 	if s.Severity != "" {
 		enum(&errs, e, field+".severity", s.Severity, v1alpha1.Critical, v1alpha1.High, v1alpha1.Medium, v1alpha1.Low)
 	}
-	if s.Action != "" {
-		enum(&errs, e, field+".action", s.Action, v1alpha1.Audit, v1alpha1.Warn, v1alpha1.Deny)
-	}
+	checkActions(&errs, e, field, s.Action, s.FailurePolicy)
 	if s.Select != nil {
 		errs = append(errs, l.checkSelector(e, field+".select", s.Select)...)
 		if len(s.Parameters) > 0 {

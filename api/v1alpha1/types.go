@@ -59,14 +59,48 @@ const (
 )
 
 // Action says what happens to what fails a control.
-// +kubebuilder:validation:Enum=audit;warn;deny
+// +kubebuilder:validation:Enum=audit;warn;ratchet;deny
 type Action string
 
-// The actions, mildest first.
+// The actions, mildest first. Whatever the action, what fails is found by an
+// audit. Ratchet denies a request only what it adds: an object that failed
+// before may be changed, and may go on failing as it did.
 const (
-	Audit Action = "audit"
-	Warn  Action = "warn"
-	Deny  Action = "deny"
+	Audit   Action = "audit"
+	Warn    Action = "warn"
+	Ratchet Action = "ratchet"
+	Deny    Action = "deny"
+)
+
+// FailurePolicy says what happens to a request that cannot be judged, because
+// nobody answers or because a control is unknown for it.
+// +kubebuilder:validation:Enum=Fail;Ignore
+type FailurePolicy string
+
+// The failure policies. Fail closes: the request is denied.
+const (
+	FailClosed FailurePolicy = "Fail"
+	FailOpen   FailurePolicy = "Ignore"
+)
+
+// Status is what the agent in a cluster says of a document.
+type Status struct {
+	// ObservedGeneration is the generation of the document that the
+	// conditions are about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Accepted says whether the document is valid, with the
+	// reason; InForce whether it is what is enforced now.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// The types of conditions.
+const (
+	Accepted = "Accepted"
+	InForce  = "InForce"
 )
 
 // Control is one rule about Kubernetes objects. Its name is its only
@@ -78,10 +112,14 @@ const (
 // +kubebuilder:printcolumn:name="Severity",type=string,JSONPath=`.spec.severity`
 // +kubebuilder:printcolumn:name="Topic",type=string,JSONPath=`.spec.topic`
 // +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:subresource:status
 type Control struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              ControlSpec `json:"spec"`
+	// +optional
+	Status Status `json:"status,omitzero"`
 }
 
 // ControlSpec is what a control says.
@@ -326,10 +364,14 @@ type Section struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=sconce
 // +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:subresource:status
 type Baseline struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              BaselineSpec `json:"spec"`
+	// +optional
+	Status Status `json:"status,omitzero"`
 }
 
 // BaselineSpec is what a baseline says.
@@ -356,6 +398,14 @@ type BaselineSpec struct {
 	// annotation (except.sconce.dev/NAME).
 	// +optional
 	ForbidInlineExceptions bool `json:"forbidInlineExceptions,omitempty"`
+	// Action is what happens to what fails a control for which no selection
+	// says otherwise; deny if it is left out.
+	// +optional
+	Action Action `json:"action,omitempty"`
+	// FailurePolicy is what holds for a control for which no selection says
+	// otherwise; Ignore if it is left out.
+	// +optional
+	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`
 	// PodTemplates are custom resources that hold pod templates, for every
 	// control that matches pods.
 	// +optional
@@ -383,9 +433,17 @@ type Selection struct {
 	// Severity takes the place of the control's own.
 	// +optional
 	Severity Severity `json:"severity,omitempty"`
-	// Action is what happens to what fails; deny if it is left out.
+	// Action is what happens to what fails; the baseline's if it is left out.
 	// +optional
 	Action Action `json:"action,omitempty"`
+	// FailurePolicy says what happens to a request that cannot be judged; the
+	// baseline's if it is left out.
+	// +optional
+	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`
+	// Remediate lets an agent that was started with --remediate make the
+	// control's fix in the cluster.
+	// +optional
+	Remediate bool `json:"remediate,omitempty"`
 	// Parameters set parameters of the control; they need Name.
 	// +optional
 	Parameters map[string]Value `json:"parameters,omitempty"`
@@ -413,10 +471,14 @@ type Selector struct {
 // +kubebuilder:resource:scope=Cluster,categories=sconce
 // +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.spec.owner`
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.spec.expires`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:subresource:status
 type Exception struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              ExceptionSpec `json:"spec"`
+	// +optional
+	Status Status `json:"status,omitzero"`
 }
 
 // ExceptionSpec is what an exception says.
