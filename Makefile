@@ -1,16 +1,26 @@
 # The commands of this project. `make` says what they are.
 
-.PHONY: help build test lint generate check bench fuzz
+.PHONY: help build test e2e demo controlplane lint generate check bench fuzz
 
 help: ## say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build bin/sconce
 	go build -o bin/sconce ./cmd/sconce
 
-test: ## run every test, with the race detector; the mutants without it
-	go test -race ./...
+test: ## run every test but e2e, with the race detector; the mutants without it
+	SCONCE_E2E=0 go test -race ./...
 	go test ./mutate
+
+e2e: controlplane ## run the tests against a real control plane, which is built once
+	SCONCE_E2E=1 go test -count=1 -timeout 40m ./test/e2e/...
+
+demo: controlplane ## show a denied pod, an audit finding and a drift on a real control plane
+	SCONCE_E2E=1 go test -count=1 -v -run '^TestDemo$$' ./test/e2e
+
+controlplane: ## build the control plane for tests and fetch Prometheus; ten minutes the first time
+	./test/cluster/build.sh
+	./test/prometheus.sh
 
 lint: ## run the linters
 	go vet ./...
