@@ -3,6 +3,7 @@
 package object
 
 import (
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,6 +92,37 @@ func (p *places) find(path Path) (steps int, source Path) {
 		}
 	}
 	return -1, nil
+}
+
+// Hash writes down what is judged of an object, and for a fact also which
+// places it names; lines and columns do not count.
+func (o *Object) Hash(h *maphash.Hash) {
+	_, _ = h.WriteString(o.Kind)
+	o.Root.hash(h)
+	if o.places == nil {
+		return
+	}
+	for _, p := range o.places.all {
+		for _, path := range [...]Path{p.Fact, p.Source} {
+			_, _ = h.WriteString(path.String())
+			_ = h.WriteByte(0)
+		}
+	}
+}
+
+func (n *Node) hash(h *maphash.Hash) {
+	_ = h.WriteByte(byte(n.Kind))
+	maphash.WriteComparable(h, n.num)
+	maphash.WriteComparable(h, len(n.Text)+len(n.Items)+len(n.Fields))
+	_, _ = h.WriteString(n.Text)
+	for _, item := range n.Items {
+		item.hash(h)
+	}
+	for i := range n.Fields {
+		maphash.WriteComparable(h, len(n.Fields[i].Key))
+		_, _ = h.WriteString(n.Fields[i].Key)
+		n.Fields[i].Value.hash(h)
+	}
 }
 
 // ends returns a text for each beginning of the path, from none of its steps to

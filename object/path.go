@@ -32,6 +32,7 @@ type Step struct {
 // spec.template.spec.containers[app].ports[0].hostPort.
 func (p Path) String() string {
 	var b strings.Builder
+	b.Grow(16 * len(p)) // most fields are shorter
 	for i, s := range p {
 		switch {
 		case s.Item && s.Key != "":
@@ -134,14 +135,23 @@ func (n *Node) itemKey() string {
 			return n.Text
 		}
 	case Map:
-		for _, k := range nameKeys {
-			switch v := n.Get(k); {
-			case v == nil:
-			case v.Kind == String:
-				return v.Text
-			case v.Kind == Int:
-				return strconv.FormatInt(v.Int(), 10)
-			}
+		field := n.NameField()
+		if field == "" {
+			return ""
+		}
+		if v := n.Get(field); v.Kind == Int {
+			return strconv.FormatInt(v.Int(), 10)
+		}
+		return n.Get(field).Text
+	}
+	return ""
+}
+
+// NameField returns the field that names an item of a list, or "".
+func (n *Node) NameField() string {
+	for _, k := range nameKeys {
+		if v := n.Get(k); v != nil && (v.Kind == String || v.Kind == Int) {
+			return k
 		}
 	}
 	return ""

@@ -2,9 +2,15 @@
 
 package object
 
+import (
+	"maps"
+	"slices"
+)
+
 // GroupKind names a kind with its API group.
 type GroupKind struct {
-	Group, Kind string
+	Group string `json:"group"`
+	Kind  string `json:"kind"`
 }
 
 // GroupKind returns the object's kind with its group.
@@ -39,6 +45,9 @@ func PodPath(gk GroupKind) (Path, bool) {
 	p, ok := podPaths[gk]
 	return p, ok
 }
+
+// PodKinds are the kinds that PodPath knows, in no order.
+func PodKinds() []GroupKind { return slices.Collect(maps.Keys(podPaths)) }
 
 // ContainerLists are the fields of a pod's spec that hold containers.
 var ContainerLists = [...]string{"initContainers", "containers", "ephemeralContainers"}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admission answers the API server: it judges the object of an admission
+// request by the rules of a baseline and allows it, warns, denies it, or denies
+// only what the request adds; asked for a mutation, it makes the fixes that the
+// baseline lets it make.
+//
+// Review and Mutate are pure. NewHandler puts them behind HTTP, with limits on
+// all that a caller can make it do; Certificates are what it serves with, and
+// rotate by themselves. The package knows no client of the API server: where
+// rules and certificates come from is given as functions.
+package admission
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/verdict"
+)
+
+// Options adjust how requests are answered.
+type Options struct {
+	// Baseline is the name that answers call the rules by.
+	Baseline string
+	// FailurePolicy is that of the engine's rules: what a rule that cannot
+	// decide does to a request.
+	FailurePolicy v1alpha1.FailurePolicy
+	// Annotations asks for audit annotations: what was found, for the API
+	// server's audit log.
+	Annotations bool
+	// Namespace returns a namespace as the API server has it, or nil.
+	Namespace func(name string) *object.Node
+	// Controllers are users, beside those of kube-controller-manager, that
+	// create objects out of others: see Review.
+	Controllers []string
+}
+
+// Decision is what became of a request.
+type Decision string
+
+// The decisions. Skipped requests are allowed without being judged.
+const (
+	Allowed Decision = "allowed"
+	Warned  Decision = "warned"
+	Denied  Decision = "denied"
+	Skipped Decision = "skipped"
+)
+
+// Outcome is the answer to a request, and what it rests on.
+type Outcome struct {
+	Response *admissionv1.AdmissionResponse
+	Decision Decision
+	Object   object.Ref
+	// Denied are the findings for which the request is denied, Warned those
+	// that are only told. Findings that are audited or excused are in neither.
+	Denied, Warned []verdict.Finding
+	// Mutated are the findings that the answer's patch mends.
+	Mutated []verdict.Finding
+}
+
+// Enforced returns the rules of a baseline that a webhook of a failure policy
+// runs: those whose action is at least as strict as least. There is one webhook
+// for each policy, so that the API server closes where a rule says so, and only
+// there, when no one answers.
+func Enforced(b *baseline.Baseline, policy v1alpha1.FailurePolicy, least v1alpha1.Action) *baseline.Baseline {
+	out := *b
+	out.Rules = nil
+	for _, r := range b.Rules {
+		if r.FailurePolicy == policy && strictness(r.Action) >= strictness(least) {
+			out.Rules = append(out.Rules, r)
+		}
+	}
+	return &out
+}
+
+// strictness orders actions: 0 is the mildest.
+func strictness(a v1alpha1.Action) int {
+	return slices.Index([]v1alpha1.Action{v1alpha1.Audit, v1alpha1.Warn, v1alpha1.Ratchet, v1alpha1.Deny}, a)
+}
+
+// Review judges a request by the engine's rules. It is pure.
+//
+// What creates or updates an object is judged; of the requests to subresources,
+// only those that carry a whole pod (pods/ephemeralcontainers, pods/resize).
+// What is being deleted is never in the way of its deletion.
+//
+// A rule whose action is ratchet denies what the object did not already fail
+// before the update. An object that a controller of the cluster creates out of
+// another one (a ReplicaSet's pod) is not denied by it: what the owner fails was
+// said when the owner was changed, and an owner that failed before Sconce came
+// must be able to scale. That it was such a controller is told by the user who
+// asks, since anybody can write an owner reference. Under deny such objects are
+// denied like any other.
+func Review(e *engine.Engine, req *admissionv1.AdmissionRequest, opts Options) Outcome {
+	r := request{AdmissionRequest: req}
+	if r.skipped() {
+		return r.allow(Skipped)
+	}
+	var err error
+	if r.object, err = object.ReadJSON(req.Object.Raw, maxValues); err != nil {
+		return r.unreadable("object", err, opts)
+	}
+	if len(req.OldObject.Raw) > 0 {
+		if r.old, err = object.ReadJSON(req.OldObject.Raw, maxValues); err != nil {
+			return r.unreadable("oldObject", err, opts)
+		}
+	}
+	return r.review(e, opts)
+}
+
+// maxValues is how many values an object may hold. The API server takes no
+// object of more than 3 MiB; a CustomResourceDefinition of 1 MiB has 50,000.
+const maxValues = 250_000
+
+// maxFindings is how many findings an object may have before it is given up. A
+// pod with 50 careless containers has 1,000.
+const maxFindings = 5000
+
+// request is a request whose objects have been read.
+type request struct {
+	*admissionv1.AdmissionRequest
+	object, old *object.Node // nil for what is not there
+	// late says that nobody waits for the answer any more; nil if somebody
+	// always does.
+	late func() bool
+}
+
+// goOn says whether judging goes on.
+func (r *request) goOn(result *engine.Result) bool {
+	return len(result.Findings) <= maxFindings && (r.late == nil || !r.late())
+}
+
+// skipped says whether the request is none that can be judged.
+func (r *request) skipped() bool {
+	switch r.Operation {
+	case admissionv1.Create, admissionv1.Update:
+	default:
+		return true
+	}
+	switch r.SubResource {
+	case "":
+		return false
+	case "ephemeralcontainers", "resize":
+		return r.Resource.Group != "" || r.Resource.Resource != "pods"
+	}
+	return true
+}
+
+// review judges the request's object.
+func (r *request) review(e *engine.Engine, opts Options) Outcome {
+	if r.deleting() {
+		return r.allow(Skipped)
+	}
+	o, err := r.read(r.object)
+	if err != nil {
+		return r.unreadable("object", err, opts)
+	}
+	out := r.allow(Allowed)
+	out.Object = o.Ref
+	result := e.JudgeWhile(o, r.namespace(opts), r.goOn)
+	if len(result.Findings) > 0 {
+		r.sort(e, result, opts, &out)
+	}
+	if result.Cut && len(out.Denied) == 0 {
+		return r.unreadable("object", errGivenUp, opts)
+	}
+	return r.answer(e, result, opts, out)
+}
+
+// errGivenUp says that not all rules were run.
+var errGivenUp = fmt.Errorf("it has more than %d findings, or took too long, and not all controls were run", maxFindings)
+
+// deleting says whether the object is being deleted, and was before: until its
+// finalizers are gone it can still be changed.
+func (r *request) deleting() bool {
+	return r.Operation == admissionv1.Update && r.old.At("metadata", "deletionTimestamp") != nil && r.object.At("metadata", "deletionTimestamp") != nil
+}
+
+// read returns the object that a tree holds.
+func (r *request) read(root *object.Node) (*object.Object, error) {
+	if root == nil {
+		return nil, fmt.Errorf("the request holds no object: %s of %s is not what is judged", r.Operation, r.Resource.Resource)
+	}
+	objects, err := object.FromNode(root, live)
+	if err != nil {
+		return nil, err
+	}
+	if len(objects) != 1 {
+		return nil, fmt.Errorf("the request holds %d objects, not one", len(objects))
+	}
+	o := objects[0]
+	// The reference outlives the tree, whose strings are parts of the request.
+	o.Ref = object.Ref{APIVersion: strings.Clone(o.APIVersion), Kind: strings.Clone(o.Kind), Namespace: strings.Clone(o.Namespace), Name: strings.Clone(o.Name)}
+	if o.Namespace == "" && o.GroupKind() != (object.GroupKind{Kind: "Namespace"}) {
+		o.Namespace = strings.Clone(r.Namespace) // the name of a namespace, for that itself
+	}
+	return o, nil
+}
+
+// live is where objects of requests come from: no file.
+var live = &object.Origin{}
+
+// namespace returns the namespace that the object is in, if it is known.
+func (r *request) namespace(opts Options) *object.Node {
+	if opts.Namespace == nil || r.AdmissionRequest.Namespace == "" {
+		return nil
+	}
+	return opts.Namespace(r.AdmissionRequest.Namespace)
+}
+
+// sort tells findings that deny the request from those that are only told.
+func (r *request) sort(e *engine.Engine, result *engine.Result, opts Options, out *Outcome) {
+	before := past{read: func() map[string]int { return r.before(e, opts) }}
+	for i := range result.Findings {
+		f := &result.Findings[i]
+		switch {
+		case f.Excepted != nil || f.Action == v1alpha1.Audit:
+		case f.Action == v1alpha1.Warn,
+			f.Outcome == verdict.Unknown && opts.FailurePolicy != v1alpha1.FailClosed,
+			f.Action == v1alpha1.Ratchet && (before.had(f) || r.derived(result.Object, opts)):
+			out.Warned = append(out.Warned, *f)
+		default:
+			if out.Denied == nil {
+				out.Denied = make([]verdict.Finding, 0, len(result.Findings)-i)
+			}
+			out.Denied = append(out.Denied, *f)
+		}
+	}
+}
+
+// before counts the findings of the object as it was, by what they are about.
+func (r *request) before(e *engine.Engine, opts Options) map[string]int {
+	if r.old == nil || r.Operation != admissionv1.Update {
+		return nil
+	}
+	o, err := r.read(r.old)
+	if err != nil {
+		return nil
+	}
+	out := map[string]int{}
+	for _, f := range e.JudgeWhile(o, r.namespace(opts), r.goOn).Findings {
+		if f.Excepted == nil {
+			out[f.Fingerprint+string(f.Outcome)]++
+		}
+	}
+	return out
+}
+
+// past is what the object failed before the request.
+type past struct {
+	read  func() map[string]int
+	left  map[string]int // not yet found again
+	known bool
+}
+
+// had says whether the object had the finding before: failed then, or was
+// unknown then and is now. Elements without names can share one fingerprint;
+// each counts once.
+func (p *past) had(f *verdict.Finding) bool {
+	if !p.known {
+		p.left, p.known = p.read(), true
+	}
+	outcomes := []verdict.Outcome{verdict.Fail}
+	if f.Outcome == verdict.Unknown {
+		outcomes = []verdict.Outcome{verdict.Unknown, verdict.Fail}
+	}
+	for _, outcome := range outcomes {
+		if key := f.Fingerprint + string(outcome); p.left[key] > 0 {
+			p.left[key]--
+			return true
+		}
+	}
+	return false
+}
+
+// controllers are the service accounts of kube-controller-manager that create
+// pods, and objects that hold pod templates, out of others.
+var controllers = []string{
+	"system:kube-controller-manager",
+	"system:serviceaccount:kube-system:cronjob-controller",
+	"system:serviceaccount:kube-system:daemon-set-controller",
+	"system:serviceaccount:kube-system:deployment-controller",
+	"system:serviceaccount:kube-system:job-controller",
+	"system:serviceaccount:kube-system:replicaset-controller",
+	"system:serviceaccount:kube-system:replication-controller",
+	"system:serviceaccount:kube-system:statefulset-controller",
+}
+
+// derived says whether a controller creates the object out of one that holds
+// its pod template.
+func (r *request) derived(o *object.Object, opts Options) bool {
+	if r.Operation != admissionv1.Create || !slices.Contains(controllers, r.UserInfo.Username) && !slices.Contains(opts.Controllers, r.UserInfo.Username) {
+		return false
+	}
+	owner := controllerOf(o.Root)
+	if owner == nil {
+		return false
+	}
+	ref := object.Ref{APIVersion: owner.Get("apiVersion").Str(), Kind: owner.Get("kind").Str()}
+	path, ok := object.PodPath(ref.GroupKind())
+	return ok && len(path) > 0 || slices.Contains(opts.Controllers, r.UserInfo.Username)
+}
+
+// controllerOf returns the reference to the object that controls this one.
+func controllerOf(root *object.Node) *object.Node {
+	owners := root.At("metadata", "ownerReferences")
+	if owners == nil {
+		return nil
+	}
+	for _, owner := range owners.Items {
+		if owner.Get("controller").Bool() {
+			return owner
+		}
+	}
+	return nil
+}
