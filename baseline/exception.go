@@ -4,6 +4,7 @@ package baseline
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -62,11 +63,15 @@ func over(last, today time.Time) bool {
 // Exceptions say which findings are excused, and remember what they were used
 // for. They are safe for concurrent use.
 type Exceptions struct {
-	all []*exception
+	all       []*exception
+	byControl map[string]*candidates
+	// forgetful says that no account is kept of what they are used for.
+	forgetful bool
 }
 
 type exception struct {
 	doc      *v1alpha1.Exception
+	order    int // among all
 	position object.Position
 	expired  bool
 
@@ -81,47 +86,149 @@ type exception struct {
 // Exceptions returns the library's exceptions as they hold on a day. One that
 // has expired excuses nothing and is told of in Notices.
 func (l *Library) Exceptions(today time.Time) *Exceptions {
-	out := &Exceptions{}
+	out := &Exceptions{byControl: map[string]*candidates{}}
 	for _, name := range names(l.exceptions) {
 		e := l.exceptions[name]
 		spot, _ := e.root.SpotOf(object.ParsePath("metadata.name"))
 		last, err := time.Parse(time.DateOnly, e.doc.Spec.Expires)
-		out.all = append(out.all, &exception{
-			doc:      e.doc,
+		x := &exception{
+			doc: e.doc, order: len(out.all),
 			position: object.Position{File: e.file, Line: spot.Line, Column: spot.Col},
 			expired:  err != nil || over(last, today),
 			used:     map[object.Ref]bool{}, needed: map[string]bool{}, spare: map[object.Ref]bool{},
-		})
+		}
+		out.all = append(out.all, x)
+		for _, control := range slices.Compact(slices.Sorted(slices.Values(e.doc.Spec.Controls))) {
+			if out.byControl[control] == nil {
+				out.byControl[control] = &candidates{named: map[objectName][]*exception{}}
+			}
+			out.byControl[control].add(x)
+		}
 	}
 	return out
+}
+
+// Forgetful returns the exceptions without an account of what they are used
+// for, which would grow for as long as a process runs: Notices then tells only
+// of those that have expired.
+func (x *Exceptions) Forgetful() *Exceptions {
+	return &Exceptions{all: x.all, byControl: x.byControl, forgetful: true}
 }
 
 // Excuse returns the exception that excuses a control's finding at an element
 // of an object, or nil.
 func (x *Exceptions) Excuse(control string, ref object.Ref, element object.Path) *verdict.Excepted {
-	for _, e := range x.all {
-		s := &e.doc.Spec
-		if e.expired || !slices.Contains(s.Controls, control) || !e.matches(ref) || !e.matchesElement(element) {
-			continue
+	var e *exception
+	for other := range x.byControl[control].of(ref) {
+		if (e == nil || other.order < e.order) && other.matchesElement(element) {
+			e = other
 		}
+	}
+	if e == nil {
+		return nil
+	}
+	if !x.forgetful {
 		e.mu.Lock()
 		e.used[ref], e.needed[control] = true, true
 		e.mu.Unlock()
-		return &verdict.Excepted{Exception: e.doc.Name, Reason: s.Reason, Owner: s.Owner, Expires: s.Expires}
 	}
-	return nil
+	s := &e.doc.Spec
+	return &verdict.Excepted{Exception: e.doc.Name, Reason: s.Reason, Owner: s.Owner, Expires: s.Expires}
+}
+
+// candidates are the exceptions from a control: those whose names, or else
+// namespaces, have no pattern among them are found by these.
+type candidates struct {
+	named map[objectName][]*exception
+	other []*exception
+}
+
+// objectName is that of an object; of all in a namespace, where object is empty;
+// of one in any namespace, where that is anywhere.
+type objectName struct{ namespace, object string }
+
+const anywhere = "*"
+
+// maxNames is under how many names an exception is found; one with more is
+// looked at each time.
+const maxNames = 256
+
+func (c *candidates) add(e *exception) {
+	namespaces, objects := e.doc.Spec.Match.Namespaces, e.doc.Spec.Match.Names
+	if len(objects) == 0 || slices.ContainsFunc(objects, isPattern) {
+		objects = []string{""}
+	}
+	if len(namespaces) == 0 || slices.ContainsFunc(namespaces, isPattern) {
+		namespaces = []string{anywhere}
+	}
+	if namespaces[0] == anywhere && objects[0] == "" || len(namespaces)*len(objects) > maxNames {
+		c.other = append(c.other, e)
+		return
+	}
+	for _, namespace := range namespaces {
+		for _, o := range objects {
+			c.named[objectName{namespace, o}] = append(c.named[objectName{namespace, o}], e)
+		}
+	}
+}
+
+// isPattern says whether a pattern may match more than itself. No object has the
+// empty name.
+func isPattern(s string) bool { return s == "" || strings.ContainsAny(s, `*?[\`) }
+
+// of yields those that hold for an object.
+func (c *candidates) of(ref object.Ref) iter.Seq[*exception] {
+	return func(yield func(*exception) bool) {
+		if c == nil {
+			return
+		}
+		for _, list := range [...][]*exception{
+			c.named[objectName{ref.Namespace, ref.Name}], c.named[objectName{ref.Namespace, ""}], c.named[objectName{anywhere, ref.Name}], c.other,
+		} {
+			for _, e := range list {
+				if !e.expired && e.matches(ref) && !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Passed notes that a control of an exception passed on an object that the
 // exception matches: there it is wider than it must be.
 func (x *Exceptions) Passed(control string, ref object.Ref) {
+	if x.forgetful {
+		return
+	}
+	for e := range x.byControl[control].of(ref) {
+		e.mu.Lock()
+		e.spare[ref] = true
+		e.mu.Unlock()
+	}
+}
+
+// InForce are the exceptions that have not expired.
+func (x *Exceptions) InForce() []*v1alpha1.Exception {
+	var out []*v1alpha1.Exception
 	for _, e := range x.all {
-		if !e.expired && slices.Contains(e.doc.Spec.Controls, control) && e.matches(ref) {
-			e.mu.Lock()
-			e.spare[ref] = true
-			e.mu.Unlock()
+		if !e.expired {
+			out = append(out, e.doc)
 		}
 	}
+	return out
+}
+
+// NextExpiry returns the first day on which one that holds now holds no more,
+// and whether there is such a day: what was judged with them before is to be
+// judged again then.
+func (x *Exceptions) NextExpiry() (day time.Time, ok bool) {
+	for _, e := range x.all {
+		last, err := time.Parse(time.DateOnly, e.doc.Spec.Expires)
+		if next := last.AddDate(0, 0, 1); err == nil && !e.expired && (!ok || next.Before(day)) {
+			day, ok = next, true
+		}
+	}
+	return day, ok
 }
 
 // None says that there are no exceptions.
@@ -167,7 +274,7 @@ func matchesAny(patterns []string, value string) bool {
 func (x *Exceptions) Notices(ran func(control string) bool) []verdict.Notice {
 	var out []verdict.Notice
 	for _, e := range x.all {
-		if !e.expired && slices.ContainsFunc(e.doc.Spec.Controls, func(c string) bool { return !ran(c) }) {
+		if !e.expired && (x.forgetful || slices.ContainsFunc(e.doc.Spec.Controls, func(c string) bool { return !ran(c) })) {
 			continue
 		}
 		if n := e.notice(); n != nil {

@@ -75,8 +75,12 @@ type Result struct {
 	Outcomes []RuleOutcome
 	Findings []verdict.Finding
 	Notices  []verdict.Notice
+	// Cut says that not all rules were run: see JudgeWhile.
+	Cut bool
 
-	inline *baseline.Inline
+	goOn      func(*Result) bool
+	namespace *object.Node // nil where it is not known
+	inline    *baseline.Inline
 
 	mask   secret.Mask // what must not be shown of the object, once masked is set
 	masked bool
@@ -88,6 +92,13 @@ type RuleOutcome struct {
 	Outcome  verdict.Outcome
 	Excepted bool // every failed element is excused
 }
+
+// What is remembered of kinds. A cluster has some hundred; objects may come from
+// people who make kinds up.
+const (
+	maxKinds    = 4096
+	maxKindName = 512
+)
 
 // matching returns the rules for a kind.
 func (e *Engine) matching(gk object.GroupKind) []int {
@@ -103,15 +114,36 @@ func (e *Engine) matching(gk object.GroupKind) []int {
 		}
 	}
 	e.mu.Lock()
-	e.byKind[gk] = rules
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	if len(e.byKind) < maxKinds && len(gk.Group)+len(gk.Kind) < maxKindName {
+		e.byKind[gk] = rules
+	}
 	return rules
 }
 
+// Rules are the rules of the baseline. RuleOutcome.Rule is an index of them.
+func (e *Engine) Rules() []*baseline.Rule { return e.rules }
+
+// Wholes derive the facts about several objects that a rule needs.
+func (e *Engine) Wholes() []facts.Whole { return e.wholes }
+
+// Env is what facts depend on beside objects.
+func (e *Engine) Env() facts.Env { return *e.env }
+
 // Judge judges one object, and the facts that it alone tells, by every rule
 // that matches their kinds.
-func (e *Engine) Judge(o *object.Object) *Result {
-	out := &Result{Object: o, inline: e.baseline.Inline(o, e.env.Today)}
+func (e *Engine) Judge(o *object.Object) *Result { return e.JudgeIn(o, nil) }
+
+// JudgeIn is Judge where the object's namespace is known: the Namespace object,
+// which is namespaceObject to a rule.
+func (e *Engine) JudgeIn(o *object.Object, namespace *object.Node) *Result {
+	return e.JudgeWhile(o, namespace, func(*Result) bool { return true })
+}
+
+// JudgeWhile is JudgeIn that asks before each rule whether to go on, so that an
+// object that was made to be costly to judge can be given up.
+func (e *Engine) JudgeWhile(o *object.Object, namespace *object.Node, goOn func(*Result) bool) *Result {
+	out := &Result{Object: o, namespace: namespace, goOn: goOn, inline: e.baseline.Inline(o, e.env.Today)}
 	e.judgeOne(out, o)
 	for _, s := range e.singles {
 		for _, fact := range s.Derive(o, e.env) {
@@ -124,6 +156,23 @@ func (e *Engine) Judge(o *object.Object) *Result {
 	}
 	return out
 }
+
+// JudgeFact judges a fact about several objects by every rule that matches its
+// kind. The findings are about the object that it was derived from.
+func (e *Engine) JudgeFact(fact *object.Object) *Result {
+	r := &Result{inline: e.baseline.Inline(fact, e.env.Today)}
+	e.judgeOne(r, fact)
+	for k := range r.Findings {
+		r.Findings[k].Position.Quote = oneField(r.Findings[k].Position.Quote)
+		if f := r.Findings[k].Fix; f != nil {
+			f.Refused = needsWhole
+		}
+	}
+	return r
+}
+
+// needsWhole says why a fix is not tried on a copy.
+const needsWhole = "whether it clears the finding depends on other objects: make the change, then scan again"
 
 // ruled says whether the object was held against a control.
 func (r *Result) ruled(e *Engine) func(control string) bool {
@@ -139,6 +188,9 @@ func (e *Engine) judgeOne(out *Result, o *object.Object) {
 		out.Outcomes = make([]RuleOutcome, 0, len(rules))
 	}
 	for _, i := range rules {
+		if out.Cut = out.Cut || out.goOn != nil && !out.goOn(out); out.Cut {
+			return
+		}
 		out.Outcomes = append(out.Outcomes, e.judge(out, o, i))
 	}
 }
@@ -146,7 +198,7 @@ func (e *Engine) judgeOne(out *Result, o *object.Object) {
 // judge judges by one rule and adds its findings.
 func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 	rule := e.rules[i]
-	v := rule.Judge(o, nil)
+	v := rule.Judge(o, out.namespace)
 	ro := RuleOutcome{Rule: i, Outcome: v.Outcome}
 	if v.Outcome == verdict.Pass {
 		if !e.exceptions.None() {

@@ -42,6 +42,23 @@ type perUnit struct {
 	findings int
 	unknown  int
 	kept     [][]any // for facts about all objects, by e.wholes
+
+	index   int  // of the unit
+	awaited bool // those before it are done
+	// ownersFirst says that no later unit holds the owner of an object.
+	ownersFirst bool
+	old         int // old revisions, which are not judged
+	folded      int // findings that are told of the owner
+	// waiting are the results of objects whose owner was not judged yet.
+	waiting      []*waiting
+	waitingCount int // of their findings
+}
+
+// waiting is a result that waits for that of the object's owner.
+type waiting struct {
+	node   *node
+	result *Result
+	object *object.Object // what it says when there is too much of it
 }
 
 // Run judges everything that the units yield and returns the summary. It stops
@@ -56,16 +73,18 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	// slots hold the units that are being read or wait for their turn: they
 	// bound the memory.
 	type slot struct {
-		unit snapshot.Unit
-		done chan *perUnit
+		unit  snapshot.Unit
+		index int
+		done  chan *perUnit
 	}
+	folds := newFolds(e)
 	queue := make(chan *slot)
 	order := make(chan *slot, 4*workers)
 	go func() {
 		defer close(order)
 		defer close(queue)
-		for _, u := range units {
-			s := &slot{u, make(chan *perUnit, 1)}
+		for i, u := range units {
+			s := &slot{u, i, make(chan *perUnit, 1)}
 			select {
 			case order <- s:
 			case <-ctx.Done():
@@ -82,7 +101,7 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	for range workers {
 		wg.Go(func() {
 			for s := range queue {
-				s.done <- e.unit(ctx, s.unit, keep)
+				s.done <- e.unit(ctx, s.unit, s.index, folds, keep)
 			}
 		})
 	}
@@ -105,18 +124,37 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := total.add(e.late(total.waiting, folds, keep), out.silent()); err != nil {
+		return nil, err
+	}
 	env := *e.env
 	env.Complete = env.Complete && total.summary.Problems == 0 // what could not be read may hold what is missing
-	derived := e.facts(ctx, &env, total.kept, keep)
-	out.Done = nil // it is no unit
-	if err := total.add(derived, out); err != nil {
+	derived := e.facts(ctx, &env, total.kept, folds, keep)
+	if err := total.add(derived, out.silent()); err != nil {
 		return nil, err
 	}
 	return total.finish(out)
 }
 
+// silent is the output for what is no unit.
+func (o Output) silent() Output {
+	o.Done = nil
+	return o
+}
+
+// late tells what waited for an owner until all units were done.
+func (e *Engine) late(all []*waiting, folds *folds, keep int) (out *perUnit) {
+	out = e.newUnit()
+	defer out.recover()
+	for _, w := range all {
+		out.folded += folds.fold(w.node, w.result)
+		e.count(out, w.result, w.object, keep)
+	}
+	return out
+}
+
 // facts derives what all objects together tell, and judges it.
-func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, keep int) (out *perUnit) {
+func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, folds *folds, keep int) (out *perUnit) {
 	out = e.newUnit()
 	defer out.recover()
 	for i, w := range e.wholes {
@@ -124,23 +162,32 @@ func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, keep i
 			if ctx.Err() != nil {
 				return // Run says so
 			}
-			r := &Result{inline: e.baseline.Inline(fact, e.env.Today)}
-			e.judgeOne(r, fact)
-			e.count(out, r, fact, keep)
-			for k := range r.Findings {
-				r.Findings[k].Position.Quote = oneField(r.Findings[k].Position.Quote)
-				if f := r.Findings[k].Fix; f != nil {
-					f.Refused = needsWhole
-				}
+			r, n := e.JudgeFact(fact), folds.of(fact.Subject().Ref)
+			folds.put(n, r.Findings)
+			if n == nil || n.owner == 0 || len(r.Findings) == 0 || !e.wait(out, r, fact, n) {
+				e.count(out, r, fact, keep)
 			}
 		})
 		kept[i] = nil
 	}
+	for _, w := range out.waiting {
+		out.folded += folds.fold(w.node, w.result)
+		e.count(out, w.result, w.object, keep)
+	}
+	out.waiting = nil
 	return out
 }
 
-// needsWhole says why a fix is not tried on a copy.
-const needsWhole = "whether it clears the finding depends on other objects: make the change, then scan again"
+// wait keeps a result until its owner's is there; it returns false where too
+// many wait already.
+func (e *Engine) wait(out *perUnit, r *Result, o *object.Object, n *node) bool {
+	if out.waitingCount += len(r.Findings); out.waitingCount > maxPerUnit {
+		return false
+	}
+	r.Object = nil
+	out.waiting = append(out.waiting, &waiting{n, r, &object.Object{Ref: o.Ref, Origin: o.Origin}})
+	return true
+}
 
 func (e *Engine) newUnit() *perUnit {
 	out := &perUnit{failed: map[v1alpha1.Severity]int{}, kept: make([][]any, len(e.wholes))}
@@ -161,9 +208,11 @@ func (u *perUnit) recover() {
 }
 
 // unit reads and judges one unit.
-func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) (out *perUnit) {
+func (e *Engine) unit(ctx context.Context, u snapshot.Unit, index int, folds *folds, keep int) (out *perUnit) {
 	out = e.newUnit()
+	out.index, out.ownersFirst = index, ownersFirst(u)
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
+	defer folds.finished(index)
 	defer out.recover()
 	out.tally = u.Read(ctx, snapshot.Sink{
 		Object: func(o *object.Object) {
@@ -172,11 +221,32 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, keep int) (out *perU
 			} else {
 				seen[o.Ref] = object.Position{File: o.Origin.Source, Line: int(o.Root.Line)}
 			}
-			e.object(out, o, keep)
+			e.object(ctx, out, o, folds, keep)
 		},
 		Problem: func(p verdict.Problem) { out.problems = append(out.problems, p) },
 	})
+	e.settle(out, folds, keep)
 	return out
+}
+
+// ownersFirst says whether what owns a unit's objects is in none that comes after.
+func ownersFirst(u snapshot.Unit) bool {
+	o, ok := u.(snapshot.OwnersFirst)
+	return ok && o.OwnersFirst()
+}
+
+// settle tells what waited for an owner in the same unit.
+func (e *Engine) settle(out *perUnit, folds *folds, keep int) {
+	all := out.waiting
+	out.waiting = nil
+	for _, w := range all {
+		if !folds.ready(w.node, out.index) {
+			out.waiting = append(out.waiting, w)
+			continue
+		}
+		out.folded += folds.fold(w.node, w.result)
+		e.count(out, w.result, w.object, keep)
+	}
 }
 
 // maxPerUnit is how many findings of one unit are told one by one. It bounds
@@ -196,8 +266,12 @@ func (e *Engine) tooMany(out *perUnit, o *object.Object) {
 }
 
 // object judges one object and counts its verdicts.
-func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
-	if missing, why := incomplete(o); missing {
+func (e *Engine) object(ctx context.Context, out *perUnit, o *object.Object, folds *folds, keep int) {
+	if OldRevision(o) {
+		out.old++
+		return
+	}
+	if missing, why := Incomplete(o); missing {
 		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: hidden(o, o.Position(nil)), Message: why})
 		return
 	}
@@ -215,6 +289,20 @@ func (e *Engine) object(out *perUnit, o *object.Object, keep int) {
 		return
 	}
 	out.objects++
+	n := folds.see(o, out.index)
+	folds.put(n, r.Findings)
+	if n == nil || n.owner == 0 || len(r.Findings) == 0 {
+		e.count(out, r, o, keep)
+		return
+	}
+	if !out.awaited {
+		folds.await(ctx, out.index)
+		out.awaited = true
+	}
+	if !out.ownersFirst && !folds.ready(n, out.index) && e.wait(out, r, o, n) {
+		return
+	}
+	out.folded += folds.fold(n, r)
 	e.count(out, r, o, keep)
 }
 

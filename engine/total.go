@@ -21,7 +21,9 @@ type total struct {
 	summary      *verdict.Summary
 	fingerprints map[uint64]int32 // how often each was met, by the hash of it
 	seed         maphash.Seed
-	kept         [][]any // for facts about all objects, in the order of the units
+	kept         [][]any    // for facts about all objects, in the order of the units
+	waiting      []*waiting // results of objects whose owner was not met yet
+	waitingCount int        // of their findings
 }
 
 func (e *Engine) newTotal() *total {
@@ -40,6 +42,7 @@ func (e *Engine) newTotal() *total {
 
 // add counts a unit and passes on what it found.
 func (t *total) add(u *perUnit, out Output) error {
+	t.wait(u)
 	s := t.summary
 	s.Files += u.tally.Files
 	s.Other += u.tally.Other
@@ -51,6 +54,8 @@ func (t *total) add(u *perUnit, out Output) error {
 	s.Problems += len(u.problems)
 	s.Notices += len(u.notices)
 	s.Unknown += u.unknown
+	s.OldRevisions += u.old
+	s.Folded += u.folded
 	for i, c := range u.counts {
 		if c != (verdict.Counts{}) {
 			t.counts[i].Add(c)
@@ -85,6 +90,18 @@ func (t *total) add(u *perUnit, out Output) error {
 		out.Done(t.units)
 	}
 	return nil
+}
+
+// wait keeps the results that wait for an owner; if there are too many of them,
+// they are told as they are.
+func (t *total) wait(u *perUnit) {
+	for _, w := range u.waiting {
+		if t.waitingCount += len(w.result.Findings); t.waitingCount > maxPerUnit {
+			t.e.count(u, w.result, w.object, 0)
+			continue
+		}
+		t.waiting = append(t.waiting, w)
+	}
 }
 
 // distinguish numbers findings whose identity would otherwise be the same: of
@@ -134,9 +151,10 @@ func addTo[K comparable](m map[K]verdict.Counts, key K, c verdict.Counts) {
 	m[key] = sum
 }
 
-// incomplete says whether an object of a kind that holds a pod holds none: a
-// patch, or a mistake. One problem stands for all that cannot be judged.
-func incomplete(o *object.Object) (bool, string) {
+// Incomplete says whether an object of a kind that holds a pod holds none, and
+// why that is a problem: it is a patch, or a mistake. One problem stands for all
+// that cannot be judged.
+func Incomplete(o *object.Object) (bool, string) {
 	path, ok := object.PodPath(o.GroupKind())
 	if !ok || len(path) == 0 {
 		if ok && o.Root.Get("spec") == nil {

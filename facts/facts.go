@@ -45,6 +45,9 @@ type Single struct {
 	// Kinds are the kinds of facts that it yields. It is called only where a
 	// control is about one of them.
 	Kinds []string
+	// From says which kinds of objects a kind of fact comes from, so that a
+	// cluster is asked for these.
+	From func(kind string) Sources
 	// Derive is pure and may be called from any goroutine. It must be cheap for
 	// an object that it has nothing to say of.
 	Derive func(o *object.Object, env *Env) []*object.Object
@@ -55,6 +58,8 @@ type Whole struct {
 	// Kinds are the kinds of facts that it yields. It is run only where a
 	// control is about one of them.
 	Kinds []string
+	// From says which kinds of objects a kind of fact comes from.
+	From func(kind string) Sources
 	// Keep returns what must be kept of an object until all were seen: nil for
 	// nothing, and little, since there may be 100,000 of them. It is pure and
 	// called from any goroutine. What it returns must not hold the object's
@@ -62,6 +67,73 @@ type Whole struct {
 	Keep func(o *object.Object) any
 	// Derive yields the facts, given what was kept in the order of the sources.
 	Derive func(kept []any, env *Env, yield func(*object.Object))
+	// Parts, where it is set, is how the same facts are derived for a part of
+	// the objects at a time; without it, one that changes derives all again.
+	Parts *Parts
+}
+
+// Parts cuts objects that each say their namespace into parts, by namespaces as
+// a rule, so that a change of one object derives little again. What a part does
+// not know by itself it asks the others by a key.
+type Parts struct {
+	// Of names the part that an object belongs to.
+	Of func(ref object.Ref) string
+	// Tell returns what the objects of a part tell the others. It is pure, and
+	// should say the same after a change that is nothing to the others.
+	Tell func(part string, kept []any) []Told
+	// Derive yields the facts about the objects of a part, as Whole.Derive does.
+	// The part "" may yield some about objects of others, which told it of them.
+	Derive func(p *Part, env *Env, yield func(*object.Object))
+}
+
+// Told is what a part tells those that ask for the key. Values are the same
+// where reflect.DeepEqual says so.
+type Told struct {
+	Key   string
+	Value any
+}
+
+// Part is what was kept of the objects of a part.
+type Part struct {
+	Name string
+	Kept []any
+	// Ask returns what other parts tell under a key, in the order of their
+	// names.
+	Ask func(key string) []any
+}
+
+// Sources are kinds of objects that facts come from. What is only derived from an
+// object that is read anyway is not among them: a credential may stand in any.
+type Sources struct {
+	// Pods stands for everything that holds a pod.
+	Pods  bool
+	Kinds []object.GroupKind
+}
+
+// AnyKind stands for all kinds of a group.
+const AnyKind = "*"
+
+// Has says whether a kind is among the sources; AnyKind of a group, whether any
+// of its kinds is.
+func (s Sources) Has(gk object.GroupKind) bool {
+	if _, ok := object.PodPath(gk); s.Pods && ok {
+		return true
+	}
+	among := func(k object.GroupKind) bool {
+		return k.Group == gk.Group && (k.Kind == gk.Kind || k.Kind == AnyKind || gk.Kind == AnyKind)
+	}
+	return slices.ContainsFunc(s.Kinds, among) || s.Pods && gk.Kind == AnyKind && slices.ContainsFunc(object.PodKinds(), among)
+}
+
+// From returns a function that names the same sources for every kind of fact.
+func From(s Sources) func(kind string) Sources { return func(string) Sources { return s } }
+
+// AllOf returns the function that derives facts from all objects, given that
+// which derives them from a part: all are one part, and there are no others.
+func AllOf(derive func(p *Part, env *Env, yield func(*object.Object))) func([]any, *Env, func(*object.Object)) {
+	return func(kept []any, env *Env, yield func(*object.Object)) {
+		derive(&Part{Kept: kept, Ask: func(string) []any { return nil }}, env, yield)
+	}
 }
 
 // Place says where in an object a field of a fact about it comes from.

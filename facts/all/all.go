@@ -6,6 +6,7 @@ package all
 import (
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/controlplane"
+	"sconce.dev/sconce/facts/enforcement"
 	"sconce.dev/sconce/facts/namespace"
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/facts/release"
@@ -14,7 +15,7 @@ import (
 )
 
 // Singles derive facts from one object.
-var Singles = []facts.Single{controlplane.Single, secret.Single, upgrade.Single, release.Single}
+var Singles = []facts.Single{controlplane.Single, secret.Single, upgrade.Single, release.Single, enforcement.Single}
 
 // Wholes derive facts from all objects together.
-var Wholes = []facts.Whole{namespace.Whole, rbac.Whole, upgrade.Whole}
+var Wholes = []facts.Whole{namespace.Whole, rbac.Whole, upgrade.Whole, enforcement.Whole}

@@ -45,6 +45,7 @@ import (
 // Single derives the facts from one object.
 var Single = facts.Single{
 	Kinds:  []string{"APIServer", "ControllerManager", "Scheduler", "Etcd"},
+	From:   facts.From(facts.Sources{Pods: true}),
 	Derive: derive,
 }
 

@@ -54,13 +54,17 @@ func (s *space) subject() *object.Object {
 // index finds what is in a namespace.
 type index struct {
 	env       *facts.Env
+	part      string
+	ask       func(key string) []any // what is not of this part
 	spaces    map[string]*space
 	order     []*space
+	elsewhere []*space                     // of other parts, as far as they are told of
 	nameless  map[string]*space            // by source
 	named     map[string]map[string]*space // by source
 	above     []*policy                    // policies above namespaces
 	tier      *object.Object               // what shows that there may be some
 	admission []*object.Object
+	classes   map[*workload]*class
 	hosts     map[string][]claim
 	found     map[string]truth // what selectors choose anywhere
 	// What is in no named namespace, wherever it stands: it may be in the same
@@ -70,13 +74,13 @@ type index struct {
 	strayServices map[string]bool
 }
 
-func newIndex(kept []any, env *facts.Env) *index {
+func newIndex(p *facts.Part, env *facts.Env) *index {
 	x := &index{
-		env: env, spaces: map[string]*space{}, nameless: map[string]*space{}, named: map[string]map[string]*space{},
+		env: env, part: p.Name, ask: p.Ask, classes: map[*workload]*class{}, spaces: map[string]*space{}, nameless: map[string]*space{}, named: map[string]map[string]*space{},
 		hosts: map[string][]claim{}, found: map[string]truth{},
 		strayClasses: map[string]*class{}, strayServices: map[string]bool{},
 	}
-	for _, k := range kept {
+	for _, k := range p.Kept {
 		switch k := k.(type) {
 		case *workload:
 			x.workload(k)
@@ -85,6 +89,7 @@ func newIndex(kept []any, env *facts.Env) *index {
 		}
 	}
 	x.join()
+	x.askPolicies()
 	return x
 }
 
@@ -183,7 +188,7 @@ func (x *index) workload(w *workload) {
 	for _, p := range w.ports {
 		c.ports[p] = true
 	}
-	w.class, w.labels, w.ports = c, labels{}, nil // those of the class are enough
+	x.classes[w] = c
 }
 
 func (x *index) object(o *object.Object) {
@@ -235,7 +240,7 @@ func (x *index) tiered(o *object.Object) {
 // Namespace, else the first workload.
 func (x *index) first() *object.Object {
 	var workload *object.Object
-	for _, s := range x.order {
+	for _, s := range slices.Concat(x.order, x.elsewhere) {
 		if s.object != nil {
 			return s.object
 		}
@@ -314,7 +319,7 @@ const (
 // Pod Security Standards in a namespace, or a policy that is more than a warning.
 func (x *index) refuses() truth {
 	out := no
-	for _, s := range x.order {
+	for _, s := range slices.Concat(x.order, x.elsewhere) {
 		level, has, known := s.labels.get(enforceLabel)
 		switch {
 		case s.object == nil || has == no:

@@ -76,8 +76,10 @@ import (
 // Whole derives the facts from all objects.
 var Whole = facts.Whole{
 	Kinds:  []string{"Namespace", "PodNetwork", "PolicySelection", "ServiceSelection", "Backends", "Cluster", "ClusterNetwork"},
+	From:   from,
 	Keep:   keep,
-	Derive: derive,
+	Derive: facts.AllOf(derive),
+	Parts:  &facts.Parts{Of: partOf, Tell: tell, Derive: derive},
 }
 
 // what says what an object is to this package.
@@ -167,6 +169,15 @@ func kindOf(o *object.Object) what {
 	return kinds[gk].what
 }
 
+// from says what the facts come from: all of what keep looks at.
+func from(string) facts.Sources {
+	out := facts.Sources{Pods: true, Kinds: []object.GroupKind{{Group: constraintGroup, Kind: facts.AnyKind}}}
+	for gk := range kinds {
+		out.Kinds = append(out.Kinds, gk)
+	}
+	return out
+}
+
 // keep returns the few fields of an object that facts come from.
 func keep(o *object.Object) any {
 	gk := o.GroupKind()
@@ -186,21 +197,19 @@ func keep(o *object.Object) any {
 	return newWorkload(o, path)
 }
 
-// derive yields the facts, in the order of the sources.
-func derive(kept []any, env *facts.Env, yield func(*object.Object)) {
-	x := newIndex(kept, env)
+// derive yields the facts, in the order of the sources. Those about the cluster
+// belong to the part "".
+func derive(p *facts.Part, env *facts.Env, yield func(*object.Object)) {
+	x := newIndex(p, env)
 	for _, s := range x.order {
 		if of := s.subject(); of != nil {
 			yield(x.namespace(s, of))
 		}
 	}
-	if of := x.first(); of != nil {
-		yield(x.cluster(of))
+	if p.Name == "" {
+		x.aboutCluster(yield)
 	}
-	if x.tier != nil {
-		yield(x.clusterNetwork())
-	}
-	for _, k := range kept {
+	for _, k := range p.Kept {
 		switch k := k.(type) {
 		case *workload:
 			yield(x.podNetwork(k))
@@ -209,6 +218,17 @@ func derive(kept []any, env *facts.Env, yield func(*object.Object)) {
 				yield(fact)
 			}
 		}
+	}
+}
+
+// aboutCluster yields the facts about the cluster.
+func (x *index) aboutCluster(yield func(*object.Object)) {
+	x.askNamespaces()
+	if of := x.first(); of != nil {
+		yield(x.cluster(of))
+	}
+	if x.tier != nil {
+		yield(x.clusterNetwork())
 	}
 }
 
@@ -233,7 +253,6 @@ type workload struct {
 	host   truth          // it is on the network of the node
 	// webhook says that a container checks Ingresses for the API server.
 	webhook bool
-	class   *class
 }
 
 // generatedLabels are what controllers add to pods, by the kind of the workload:

@@ -53,7 +53,7 @@ func derived(objects []*object.Object, kind string, complete bool) []string {
 		}
 	}
 	var out []string
-	derive(kept, &facts.Env{Complete: complete}, func(o *object.Object) {
+	Whole.Derive(kept, &facts.Env{Complete: complete}, func(o *object.Object) {
 		if o.Kind == kind {
 			out = append(out, fmt.Sprintf("%s %s", o.Subject().Name, shown(o.Root.Get("facts"))))
 		}
@@ -291,7 +291,8 @@ func TestPerhaps(t *testing.T) {
 // TestUnreadSelectors says that what a selector that could not be read chooses
 // is not taken for what one with the same text does.
 func TestUnreadSelectors(t *testing.T) {
-	x := newIndex([]any{keep(parse(t, pod("shop", "web", "app: web"))[0])}, &facts.Env{Complete: true})
+	alone := &facts.Part{Kept: []any{keep(parse(t, pod("shop", "web", "app: web"))[0])}, Ask: func(string) []any { return nil }}
+	x := newIndex(alone, &facts.Env{Complete: true})
 	chosen := readEqual(facts.Map(facts.Field("app", object.NewString("web"))))
 	unread := chosen
 	unread.unread = true
@@ -347,7 +348,7 @@ func TestLarge(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	counts := map[string]int{}
-	derive(kept, &facts.Env{Complete: true}, func(o *object.Object) { counts[o.Kind]++ })
+	Whole.Derive(kept, &facts.Env{Complete: true}, func(o *object.Object) { counts[o.Kind]++ })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	hold := int(after.HeapAlloc) - int(before.HeapAlloc)

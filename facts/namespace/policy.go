@@ -343,7 +343,7 @@ func (x *index) dns(s *space, denied *object.Node) *object.Node {
 func (x *index) podNetwork(w *workload) *object.Object {
 	s := x.space(w.o)
 	selects := func(d direction) *object.Node {
-		return x.node(x.selected(s, w.class, d), "a policy for the %s of these pods", directions[d])
+		return x.node(x.selected(s, x.classes[w], d), "a policy for the %s of these pods", directions[d])
 	}
 	host := object.NewUnknown("hostNetwork is not true or false")
 	if w.host != unknown {
@@ -474,6 +474,9 @@ func (x *index) anywhere(namespaces, pods selector) truth {
 		if matches := namespaces.matches(s.labels); matches != no {
 			t = max(t, min(matches, x.chooses(s, pods)))
 		}
+	}
+	for _, r := range x.askPods(namespaces, pods) {
+		t = max(t, min(namespaces.matches(r.namespace), pods.matches(r.pods)))
 	}
 	if read {
 		x.found[id] = t

@@ -88,7 +88,7 @@ func (s *space) opens(chosen selector, port string) *object.Node {
 
 // claim is a host that an Ingress answers for.
 type claim struct {
-	space *space
+	space *space // nil for that of another part
 	class string
 	of    string // the Ingress
 }
@@ -130,15 +130,17 @@ func (x *index) sharedHosts(o *object.Object) (*object.Node, []facts.Place) {
 		host := rule.Get("host").Str()
 		var others []string
 		perhaps := ""
-		for _, c := range x.hosts[host] {
+		for _, c := range slices.Concat(x.hosts[host], x.askHost(host)) {
 			switch {
 			case c.space == s || c.class != classOf(o):
-			case c.space.name == "" || s.name == "":
+			case c.space != nil && c.space.name == "" || s.name == "":
 				perhaps = c.of
-			case len(others) < maxOthers:
+			default:
 				others = append(others, c.of)
 			}
 		}
+		slices.Sort(others)
+		others = others[:min(len(others), maxOthers)]
 		if len(others) == 0 && perhaps == "" {
 			continue
 		}
@@ -190,7 +192,7 @@ func (x *index) backend(o *object.Object, b backend) *object.Node {
 	s := x.space(o)
 	if b.namespace != "" && b.namespace != o.Namespace {
 		if s = x.spaces[b.namespace]; s == nil {
-			s = &space{name: b.namespace}
+			s = &space{name: b.namespace, services: x.askService(b.namespace, b.name)}
 		}
 	}
 	there := s.has(func(s *space) truth { return truthOf(s.services[b.name] != nil) })

@@ -75,6 +75,7 @@ func mountOf(said *object.Node) mount {
 // index finds what objects name.
 type index struct {
 	env          *facts.Env
+	ask          func(key string) []any // what is not of this part
 	clusterRoles map[clusterRoleName]bool
 	localRoles   names[bool]
 	accounts     names[mount]
@@ -93,12 +94,12 @@ type index struct {
 	ofNamespace map[string][]string
 }
 
-func newIndex(kept []any, env *facts.Env) *index {
+func newIndex(p *facts.Part, env *facts.Env) *index {
 	x := &index{
-		env: env, clusterRoles: map[clusterRoleName]bool{},
+		env: env, ask: p.Ask, clusterRoles: map[clusterRoleName]bool{},
 		bound: map[name][]string{}, byName: map[string][]string{}, ofNamespace: map[string][]string{},
 	}
-	for _, k := range kept {
+	for _, k := range p.Kept {
 		switch k := k.(type) {
 		case clusterRoleName:
 			x.clusterRoles[k] = true
@@ -132,30 +133,56 @@ func (x *index) binding(o *object.Object) {
 	if o.Root.HasUnknown() {
 		x.unbound = fmt.Sprintf("%s: %s", o.Ref, o.Root.FirstUnknown())
 	}
-	kind, ref := o.Root.At("roleRef", "kind").Str(), o.Root.At("roleRef", "name").Str()
+	role, to := grants(o)
+	for _, g := range to {
+		switch {
+		case g.all:
+			x.ofAll = appendNew(x.ofAll, role)
+		case g.name == "":
+			x.ofNamespace[g.namespace] = appendNew(x.ofNamespace[g.namespace], role)
+		default:
+			x.bound[g.account()] = appendNew(x.bound[g.account()], role)
+			x.byName[g.name] = appendNew(x.byName[g.name], role)
+		}
+	}
+}
+
+// grantee is a ServiceAccount, those of a namespace where the name is empty, or
+// all of them.
+type grantee struct {
+	namespace, name string
+	all             bool
+}
+
+func (g grantee) account() name { return name{g.namespace, g.name} }
+
+// grants returns the role of a binding, and to which ServiceAccounts it is
+// bound.
+func grants(o *object.Object) (role string, to []grantee) {
+	kind, role := o.Root.At("roleRef", "kind").Str(), o.Root.At("roleRef", "name").Str()
 	if kind == "Role" {
-		ref = o.Namespace + "/" + ref
-	} else if slices.Contains(everyones, ref) {
-		return
+		role = o.Namespace + "/" + role
+	} else if slices.Contains(everyones, role) {
+		return role, nil
 	}
 	subjects := o.Root.Get("subjects")
 	if subjects == nil {
-		return
+		return role, nil
 	}
 	for _, s := range subjects.Items {
 		switch kind, n := s.Get("kind").Str(), s.Get("name").Str(); {
 		case kind == "ServiceAccount":
-			x.bind(name{s.Get("namespace").Str(), n}, ref)
+			to = append(to, grantee{namespace: s.Get("namespace").Str(), name: n})
 		case kind == "User" && strings.HasPrefix(n, accountUser):
 			namespace, account, _ := strings.Cut(n[len(accountUser):], ":")
-			x.bind(name{namespace, account}, ref)
+			to = append(to, grantee{namespace: namespace, name: account})
 		case kind == "Group" && (n == "system:authenticated" || n == "system:serviceaccounts"):
-			x.ofAll = appendNew(x.ofAll, ref)
+			to = append(to, grantee{all: true})
 		case kind == "Group" && strings.HasPrefix(n, accountGroup):
-			namespace := n[len(accountGroup):]
-			x.ofNamespace[namespace] = appendNew(x.ofNamespace[namespace], ref)
+			to = append(to, grantee{namespace: n[len(accountGroup):]})
 		}
 	}
+	return role, to
 }
 
 // What the user names of ServiceAccounts, and the groups of those of a
@@ -165,20 +192,21 @@ const (
 	accountGroup = "system:serviceaccounts:"
 )
 
-func (x *index) bind(n name, role string) {
-	x.bound[n] = appendNew(x.bound[n], role)
-	x.byName[n.name] = appendNew(x.byName[n.name], role)
-}
-
 // maxRoles is how many roles of a ServiceAccount are told: an operator may hold
 // one in each of 10,000 namespaces.
 const maxRoles = 16
 
+// appendNew adds a role to a sorted list, which keeps the first of them in that
+// order, whatever the order of the objects.
 func appendNew(list []string, s string) []string {
-	if len(list) >= maxRoles || slices.Contains(list, s) {
+	i, has := slices.BinarySearch(list, s)
+	switch {
+	case has || i == maxRoles:
 		return list
+	case len(list) == maxRoles:
+		list = list[:maxRoles-1]
 	}
-	return append(list, s)
+	return slices.Insert(list, i, s)
 }
 
 // absent stands for something that was not found; in any namespace, where the
@@ -190,7 +218,7 @@ func (x *index) absent(value *object.Node, what string) *object.Node {
 // accountFound says whether there is a ServiceAccount; each namespace has one
 // called default.
 func (x *index) accountFound(n name) *object.Node {
-	if len(x.accounts.find(n)) > 0 || n.name == "default" {
+	if len(x.accounts.find(n)) > 0 || n.name == "default" || len(x.ask(keyAccount(n))) > 0 {
 		return object.NewBool(true)
 	}
 	return x.absent(object.NewBool(false), fmt.Sprintf("the ServiceAccount %s", qualified(n.namespace, n.name)))
@@ -203,7 +231,7 @@ func (x *index) roleFound(o *object.Object) *object.Node {
 	}
 	n := name{o.Namespace, o.Root.At("roleRef", "name").Str()}
 	if o.Root.At("roleRef", "kind").Str() != "Role" {
-		if x.clusterRoles[clusterRoleName(n.name)] || builtInClusterRole(n.name) {
+		if builtInClusterRole(n.name) || x.clusterRoles[clusterRoleName(n.name)] || len(x.ask(keyClusterRole(n.name))) > 0 {
 			return object.NewBool(true)
 		}
 		return x.env.Absent(object.NewBool(false), fmt.Sprintf("the ClusterRole %s is not among what was read", n.name))
@@ -253,14 +281,19 @@ func (x *index) roles(n name, groups bool) *object.Node {
 	if n.namespace == "" {
 		of[0] = x.byName[n.name]
 	}
+	elsewhere := x.ask(grantee{namespace: n.namespace, name: n.name}.key())
 	if groups {
 		of = append(of, x.ofNamespace[n.namespace], x.ofAll)
+		elsewhere = slices.Concat(elsewhere, x.ask(grantee{namespace: n.namespace}.key()), x.ask(grantee{all: true}.key()))
 	}
 	var out []string
 	for _, roles := range of {
 		for _, r := range roles {
 			out = appendNew(out, r)
 		}
+	}
+	for _, r := range elsewhere {
+		out = appendNew(out, r.(string))
 	}
 	switch {
 	case len(out) > 0:

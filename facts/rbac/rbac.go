@@ -49,8 +49,10 @@ import (
 // Whole derives the facts from all objects.
 var Whole = facts.Whole{
 	Kinds:  []string{"PodIdentity", "BindingReferences", "AccountUse"},
+	From:   facts.From(facts.Sources{Pods: true, Kinds: []object.GroupKind{role, clusterRole, roleBinding, clusterRoleBinding, serviceAccount}}),
 	Keep:   keep,
-	Derive: derive,
+	Derive: facts.AllOf(derive),
+	Parts:  &facts.Parts{Of: namespaceOf, Tell: tell, Derive: derive},
 }
 
 const group = "rbac.authorization.k8s.io"
@@ -108,9 +110,9 @@ func keys(path object.Path) []string {
 
 // derive yields a fact about each object that has one, in the order of the
 // sources.
-func derive(kept []any, env *facts.Env, yield func(*object.Object)) {
-	x := newIndex(kept, env)
-	for _, k := range kept {
+func derive(p *facts.Part, env *facts.Env, yield func(*object.Object)) {
+	x := newIndex(p, env)
+	for _, k := range p.Kept {
 		o, ok := k.(*object.Object)
 		if !ok {
 			continue

@@ -39,7 +39,7 @@ func derived(objects []*object.Object, complete bool) []string {
 		}
 	}
 	var out []string
-	derive(kept, &facts.Env{Complete: complete}, func(o *object.Object) {
+	Whole.Derive(kept, &facts.Env{Complete: complete}, func(o *object.Object) {
 		out = append(out, fmt.Sprintf("%s %s", o.Subject().Name, shown(o.Root.Get("facts"))))
 	})
 	return out
@@ -147,7 +147,7 @@ func TestFacts(t *testing.T) {
 			bound("", "system:discovery", named("Group", "system:authenticated")),
 		}, "pod {account:default accountFound:true tokenMounted:true roles:[a b c d]}"},
 		{"a Role of its name elsewhere", true, []string{pod("shop", ""), bound("shop", "/view", subject("shop", "default")), bound("other", "/view", subject("shop", "default"))},
-			"pod {account:default accountFound:true tokenMounted:true roles:[shop/view other/view]}"},
+			"pod {account:default accountFound:true tokenMounted:true roles:[other/view shop/view]}"},
 
 		{"a binding of all that is there", true, []string{bound("shop", "/reader", subject("shop", "web")+","+named("User", "jane")+","+subject("other", "default")), aRole("shop"), account("shop", "web", "")},
 			"binding {roleFound:true accounts:[{name:web namespace:shop found:true} {name:default namespace:other found:true}]}"},
@@ -247,7 +247,7 @@ subjects:
 		kept = append(kept, keep(o))
 	}
 	var got []string
-	derive(kept, &facts.Env{}, func(o *object.Object) {
+	Whole.Derive(kept, &facts.Env{}, func(o *object.Object) {
 		for _, path := range []object.Path{
 			object.Path(nil).Fields("facts", "account"), object.Path(nil).Fields("facts", "tokenMounted"), object.Path(nil).Fields("roleRef"),
 			object.Path(nil).Fields("facts", "accounts").Append(object.Step{Item: true}).Fields("found"),
@@ -294,7 +294,7 @@ func BenchmarkCluster(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	for b.Loop() {
-		derive(kept, &facts.Env{Complete: true}, func(*object.Object) {})
+		Whole.Derive(kept, &facts.Env{Complete: true}, func(*object.Object) {})
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-kept")
 	runtime.KeepAlive(kept)

@@ -13,7 +13,11 @@ import (
 const Kind = "Release"
 
 // Single derives a fact of each object that deploys a chart from elsewhere.
-var Single = facts.Single{Kinds: []string{Kind}, Derive: derive}
+var Single = facts.Single{
+	Kinds:  []string{Kind},
+	From:   facts.From(facts.Sources{Kinds: []object.GroupKind{{Group: "helm.toolkit.fluxcd.io", Kind: "HelmRelease"}, {Group: "argoproj.io", Kind: "Application"}}}),
+	Derive: derive,
+}
 
 func derive(o *object.Object, _ *facts.Env) []*object.Object {
 	var what string

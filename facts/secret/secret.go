@@ -41,7 +41,19 @@ const (
 )
 
 // Single derives the facts.
-var Single = facts.Single{Kinds: []string{Container, ConfigMap, Secret, Object}, Derive: derive}
+var Single = facts.Single{Kinds: []string{Container, ConfigMap, Secret, Object}, From: from, Derive: derive}
+
+// from says what the facts come from. That a credential may stand in any other
+// object too is no reason to read all of them.
+func from(kind string) facts.Sources {
+	switch kind {
+	case Container:
+		return facts.Sources{Pods: true}
+	case ConfigMap, Secret:
+		return facts.Sources{Kinds: []object.GroupKind{{Kind: strings.TrimSuffix(kind, "Credentials")}}}
+	}
+	return facts.Sources{}
+}
 
 // lastApplied is the annotation in which kubectl repeats an object.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"

@@ -29,6 +29,16 @@ var references = map[string]func(*object.Object, minor, []use) []use{
 	"Config":                           gatekeeperSync,
 }
 
+// naming are the kinds of references, with their groups.
+var naming = []object.GroupKind{
+	{Group: "rbac.authorization.k8s.io", Kind: "Role"}, {Group: "rbac.authorization.k8s.io", Kind: "ClusterRole"},
+	{Group: "admissionregistration.k8s.io", Kind: facts.AnyKind},
+	{Group: "autoscaling", Kind: "HorizontalPodAutoscaler"}, {Group: "autoscaling.k8s.io", Kind: "VerticalPodAutoscaler"},
+	{Group: "keda.sh", Kind: "ScaledObject"},
+	{Group: "kyverno.io", Kind: "ClusterPolicy"}, {Group: "kyverno.io", Kind: "Policy"}, {Group: "policies.kyverno.io", Kind: facts.AnyKind},
+	{Group: "config.gatekeeper.sh", Kind: "Config"}, {Group: "constraints.gatekeeper.sh", Kind: facts.AnyKind},
+}
+
 // gone looks for what a rule names by groups, versions and a resource or a kind.
 // It returns an API that was served once where the target serves none of them
 // any more. A group that Kubernetes has not may be that of a custom resource;

@@ -13,6 +13,8 @@
 package upgrade
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"sconce.dev/sconce/facts"
@@ -22,6 +24,7 @@ import (
 // Single derives the facts about one object.
 var Single = facts.Single{
 	Kinds:  []string{"APIUse", "KubernetesVersion", "ContainerRuntime", "Kernel", "NodeSystem", "AddOn"},
+	From:   from,
 	Derive: derive,
 }
 
@@ -30,12 +33,27 @@ var Single = facts.Single{
 // the version itself.
 var Whole = facts.Whole{
 	Kinds: []string{"TargetVersion"},
+	From:  facts.From(facts.Sources{}), // the version alone
 	Keep:  func(*object.Object) any { return nil },
 	Derive: func(_ []any, env *facts.Env, yield func(*object.Object)) {
 		if fact := targetVersion(env); fact != nil {
 			yield(fact)
 		}
 	},
+}
+
+// from says what the facts come from. An object itself uses an API, but in a
+// cluster it is read by the newest: only what names APIs says more there.
+func from(kind string) facts.Sources {
+	switch kind {
+	case "APIUse":
+		return facts.Sources{Kinds: naming}
+	case "KubernetesVersion":
+		return facts.Sources{Pods: true, Kinds: append(slices.Collect(maps.Keys(clusterVersions)), object.GroupKind{Kind: "Node"})}
+	case "AddOn":
+		return facts.Sources{Pods: true}
+	}
+	return facts.Sources{Kinds: []object.GroupKind{{Kind: "Node"}}}
 }
 
 // kindEntry is what there may be to say of objects of a kind, whatever its group:
