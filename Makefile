@@ -31,9 +31,10 @@ generate: ## write what is generated: deep copies, CRDs, schemas, token formats,
 	cd tools && go run ./schema ../config/crd ../schema
 	cd tools && go run ./tokens ../credential/zz_generated.tokens.go
 	go test ./controltest -run "TestDocs|TestBaselineDocs|TestCode" -update
+	go test ./report/openreports ./config/install -update
 
 check: generate ## fail if something that is generated is stale
-	git diff --exit-code -- api catalog config controltest credential schema docs
+	git diff --exit-code -- api catalog charts config controltest credential schema docs
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

@@ -37,6 +37,7 @@ var floors = []struct {
 	{"what changed, and what undoes it: patches are values, and others send them", []string{"drift"}},
 	{"the test of every control stands at the top, or it pulls imports upward", []string{"controltest"}},
 	{"what tests the tests stands above them", []string{"mutate"}},
+	{"the process that runs in a cluster: it wires what stands below", []string{"agent"}},
 	{"drivers: wiring only", []string{"cli"}},
 	{"the program", []string{"cmd/sconce"}},
 }

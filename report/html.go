@@ -268,7 +268,7 @@ func (h *htmlWriter) findingsOf(p *page) {
 	}
 	p.Next = strings.Join(a.next(h.config), "; ")
 	ids, severities, topics := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, file := range group(findings) {
+	for _, file := range group(findings, h.nowhere()) {
 		pf := pageFile{Name: visible(file.File)}
 		for _, o := range file.Objects {
 			po := pageObject{Name: visible(o.Object.String()), Rendered: renderedText(o.Rendered, o.Source)}

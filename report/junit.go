@@ -48,7 +48,7 @@ func (j *junitWriter) Close() error {
 
 func (j *junitWriter) suites() []junit.Testsuite {
 	var suites []junit.Testsuite
-	for _, u := range units(j.findings) {
+	for _, u := range units(j.findings, j.nowhere()) {
 		s := junit.Testsuite{Name: visible(u.name)}
 		for _, c := range u.cases {
 			s.AddTestcase(testcase(c))
@@ -73,12 +73,12 @@ type caseKey struct {
 	ref           object.Ref
 }
 
-func units(findings []*verdict.Finding) []*junitUnit {
+func units(findings []*verdict.Finding, nowhere string) []*junitUnit {
 	var out []*junitUnit
 	byName := map[string]*junitUnit{}
 	cases := map[caseKey]int{}
 	for _, f := range findings {
-		name := unit(f)
+		name := cmp.Or(unit(f), nowhere)
 		u := byName[name]
 		if u == nil {
 			u = &junitUnit{name: name}

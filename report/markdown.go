@@ -138,7 +138,7 @@ func (m *markdown) next() string {
 // files prints findings until the report is max bytes long.
 func (m *markdown) files(b *strings.Builder, max int) {
 	findings, more := m.listed(m.opts)
-	files := group(findings)
+	files := group(findings, m.nowhere())
 	slices.SortStableFunc(files, func(a, b *fileGroup) int { return worst(a) - worst(b) })
 	for i, file := range files {
 		blocks := m.blocks(file)

@@ -139,14 +139,22 @@ func unit(f *verdict.Finding) string {
 	return fileOf(f)
 }
 
-// fileOf is the file that a finding is listed under.
-func fileOf(f *verdict.Finding) string {
-	return cmp.Or(f.Position.File, f.Source, "(no file)")
+// fileOf is the file that a finding is listed under, if it has one.
+func fileOf(f *verdict.Finding) string { return cmp.Or(f.Position.File, f.Source) }
+
+// nowhere is what findings without a file are listed under: those of a cluster,
+// and what is about nothing that was read.
+func (s *scan) nowhere() string {
+	if s.config == nil || s.config.Cluster == "" {
+		return "(no file)"
+	}
+	return "cluster " + s.config.Cluster
 }
 
 // grouper groups findings by file and object, both in the order in which they
 // came.
 type grouper struct {
+	nowhere string
 	files   []*fileGroup
 	byFile  map[string]*fileGroup
 	objects map[objectKey]*objectGroup
@@ -158,8 +166,9 @@ type objectKey struct {
 	ref          object.Ref
 }
 
-func group(findings []*verdict.Finding) []*fileGroup {
+func group(findings []*verdict.Finding, nowhere string) []*fileGroup {
 	g := grouper{
+		nowhere: nowhere,
 		byFile:  map[string]*fileGroup{},
 		objects: map[objectKey]*objectGroup{},
 		places:  map[samePlace]*findingGroup{},
@@ -188,7 +197,7 @@ func (g *grouper) add(f *verdict.Finding) {
 }
 
 func (g *grouper) object(f *verdict.Finding) *objectGroup {
-	name := fileOf(f)
+	name := cmp.Or(fileOf(f), g.nowhere)
 	key := objectKey{name, f.Source, f.Object}
 	o := g.objects[key]
 	if o == nil {

@@ -4,6 +4,7 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -25,6 +26,7 @@ type table struct {
 	scan      scan // without findings
 	held      []*verdict.Finding
 	unit      string
+	heading   string // the last that was printed
 	explained map[string]bool
 	shown     map[samePlace]bool
 	listed    int
@@ -84,7 +86,7 @@ func (t *table) Write(m *verdict.Message) error {
 		t.lack(f)
 		return nil
 	}
-	if u := unit(f); u != t.unit {
+	if u := cmp.Or(unit(f), f.Object.String()); u != t.unit {
 		t.release()
 		t.unit = u
 	}
@@ -123,7 +125,7 @@ func (t *table) lack(f *verdict.Finding) {
 		t.unknown = append(t.unknown, u)
 	}
 	if u.count++; len(u.places) < maxPlaces {
-		u.places = append(u.places, visible(f.Object.String())+", "+placeText(f.Position))
+		u.places = append(u.places, strings.TrimSuffix(visible(f.Object.String())+", "+placeText(f.Position), ", "))
 	}
 }
 
@@ -166,8 +168,11 @@ func (t *table) line(format string, args ...any) {
 
 // release prints the findings that are held.
 func (t *table) release() {
-	for _, file := range group(t.held) {
-		t.line("%s", t.paint.bold(visible(file.File)))
+	for _, file := range group(t.held, t.scan.nowhere()) {
+		if file.File != t.heading || file.File != t.scan.nowhere() {
+			t.line("%s", t.paint.bold(visible(file.File)))
+		}
+		t.heading = file.File
 		for i, o := range file.Objects {
 			if i > 0 {
 				t.line("")

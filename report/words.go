@@ -158,6 +158,10 @@ func ceil(f float64) int  { return int(math.Ceil(f - 1e-9)) }
 
 // totalsText says what was scanned.
 func totalsText(s *verdict.Summary) string {
+	judged := plural(s.Objects, "object", "objects") + " judged by " + plural(s.Controls, "control", "controls")
+	if s.Files+s.Charts+s.Overlays == 0 && s.Objects > 0 {
+		return judged // of a cluster
+	}
 	read := []string{plural(s.Files, "file", "files")}
 	if s.Charts > 0 {
 		read = append(read, plural(s.Charts, "chart", "charts"))
@@ -165,7 +169,7 @@ func totalsText(s *verdict.Summary) string {
 	if s.Overlays > 0 {
 		read = append(read, plural(s.Overlays, "overlay", "overlays"))
 	}
-	return strings.Join(read, ", ") + "; " + plural(s.Objects, "object", "objects") + " judged by " + plural(s.Controls, "control", "controls")
+	return strings.Join(read, ", ") + "; " + judged
 }
 
 // restText says what was read and not judged, a sentence each.
@@ -178,6 +182,8 @@ func restText(s *verdict.Summary) []string {
 	}
 	add(s.Unmatched, "object that no control is about", "objects that no control is about")
 	add(s.Other, "document that is no Kubernetes object", "documents that are no Kubernetes objects")
+	add(s.Folded, "finding that is told of the owner alone", "findings that are told of owners alone")
+	add(s.OldRevisions, "old revision of a Deployment, which was not judged", "old revisions of Deployments, which were not judged")
 	add(s.Owned, "file judged by what it renders to", "files judged by what they render to")
 	return rest
 }
