@@ -82,7 +82,7 @@ thing it says pass, fail or unknown, where, why, and what to change.`,
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("sconce {{.Version}}\n")
 	root.PersistentFlags().Bool("no-color", false, "print without colours (also if NO_COLOR is set, or the output is no terminal)")
-	root.AddCommand(newScan(s), newFix(s), newConvert(s), newExplain(s), newList(s), newTest(s))
+	root.AddCommand(newScan(s), newFix(s), newConvert(s), newExplain(s), newList(s), newTest(s), newSnapshot(s), newDrift(s), newRollback(s), newGenerate(s), newAgent(s))
 	return root
 }
 

@@ -33,6 +33,7 @@ type configFlags struct {
 	skip        []string
 	kubeVersion string
 	complete    bool
+	partial     bool // what is judged is known not to be all, whatever the baseline says
 	// narrow, if it is set, adjusts what is run once the library is known.
 	narrow func(*baseline.Library, *baseline.Options) error
 }
@@ -164,20 +165,27 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 	if err != nil {
 		return nil, nil, err
 	}
+	b, err := f.resolve(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.Complete = b.Complete && !f.partial
+	return b, engine.New(b, l.Exceptions(today), today), nil
+}
+
+// resolve returns the baseline that the flags choose of a library.
+func (f *configFlags) resolve(l *baseline.Library) (*baseline.Baseline, error) {
 	opts := baseline.Options{Only: f.controls, Skip: f.skip, Complete: f.complete}
 	if f.kubeVersion != "" {
+		var err error
 		if opts.KubernetesVersion, err = control.ParseVersion(f.kubeVersion); err != nil {
-			return nil, nil, fmt.Errorf("--kube-version: %w", err)
+			return nil, fmt.Errorf("--kube-version: %w", err)
 		}
 	}
 	if f.narrow != nil {
 		if err := f.narrow(l, &opts); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	b, err := l.Resolve(f.baseline, opts)
-	if err != nil {
-		return nil, nil, err
-	}
-	return b, engine.New(b, l.Exceptions(today), today), nil
+	return l.Resolve(f.baseline, opts)
 }

@@ -20,7 +20,9 @@ import (
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/fix"
+	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/report"
+	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -35,11 +37,27 @@ const provenFixes = 150
 const maxProving = 128 << 10
 
 type scanFlags struct {
-	configFlags
+	judgeFlags
 	sourceFlags
+}
+
+// judgeFlags say what is judged by, and what becomes of the findings, wherever
+// the objects come from.
+type judgeFlags struct {
+	configFlags
 	outputFlags
 	frameworkFlags
 	failOn []string
+}
+
+func (f *judgeFlags) register(cmd *cobra.Command) {
+	f.configFlags.register(cmd)
+	f.outputFlags.register(cmd)
+	f.frameworkFlags.register(cmd)
+	f.configFlags.narrow = func(l *baseline.Library, opts *baseline.Options) error {
+		return f.frameworkFlags.narrow(cmd, l, f.baseline, opts)
+	}
+	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, what could not be decided makes it 3")
 }
 
 func newScan(s Streams) *cobra.Command {
@@ -63,18 +81,14 @@ Exit codes: 0 nothing failed; 1 something failed, at or above --fail-on;
   sconce scan 'apps/**/*.yaml' -o sarif --output-file sconce.sarif
   kubectl get deploy -A -o yaml | sconce scan -
   sconce scan --rev origin/main deploy/
+  sconce scan cluster --context prod
   sconce scan --framework nsa-1.2 .
   sconce scan -b pss-restricted --kube-version 1.35 --fail-on high,unknown .`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runScan(cmd, s, f, args) },
 	}
-	f.configFlags.register(cmd)
+	f.judgeFlags.register(cmd)
 	f.sourceFlags.register(cmd)
-	f.outputFlags.register(cmd)
-	f.frameworkFlags.register(cmd)
-	f.configFlags.narrow = func(l *baseline.Library, opts *baseline.Options) error {
-		return f.frameworkFlags.narrow(cmd, l, f.baseline, opts)
-	}
-	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: findings of this severity and worse (critical, high, medium, low), or none; with unknown, what could not be decided makes it 3")
+	cmd.AddCommand(newScanCluster(s))
 	return cmd
 }
 
@@ -123,43 +137,71 @@ func (t threshold) exit(s *verdict.Summary) error {
 }
 
 func runScan(cmd *cobra.Command, s Streams, f *scanFlags, targets []string) error {
-	limit, err := parseThreshold(f.failOn)
-	if err != nil {
+	if _, err := parseThreshold(f.failOn); err != nil {
 		return err
 	}
 	if len(targets) == 0 {
-		return fmt.Errorf("nothing to scan: name files, folders, globs or - for standard input, as in `sconce scan .`")
+		return fmt.Errorf("nothing to scan: name files, folders, globs or - for standard input, as in `sconce scan .`, or the cluster, as in `sconce scan cluster`")
+	}
+	if len(targets) == 1 && isSnapshot(targets[0]) {
+		return loadSnapshot(cmd, s, &f.judgeFlags, targets[0])
 	}
 	b, eng, err := f.load(time.Now())
 	if err != nil {
 		return err
 	}
-	// A pipe that closes (| head) ends a scan like a signal does, so that what
-	// it put into temporary folders is removed.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer stop()
 	plan, closeSources, err := f.discover(s, targets, b)
 	if err != nil {
 		return err
 	}
 	defer closeSources()
+	return f.judge(cmd, s, &scanned{
+		baseline: b, engine: eng, units: plan.Units, what: "files, charts and overlays",
+		config: verdict.Config{Targets: targets, Revision: f.revision},
+	})
+}
+
+// scanned is what is judged.
+type scanned struct {
+	baseline *baseline.Baseline
+	engine   *engine.Engine
+	units    []snapshot.Unit
+	what     string // the units, in words
+	config   verdict.Config
+}
+
+// interruptible returns a context that ends with a signal. A pipe that closes
+// (| head) ends a scan like one, so that what it put into temporary folders is
+// removed.
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+}
+
+// judge judges what was found and reports on it.
+func (f *judgeFlags) judge(cmd *cobra.Command, s Streams, what *scanned) error {
+	limit, err := parseThreshold(f.failOn)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible()
+	defer stop()
 	out, closeOut, err := f.open(cmd, s)
 	if err != nil {
 		return err
 	}
-	progress := newProgress(s.Err, len(plan.Units), f.quiet)
-	run := &scanRun{baseline: b, engine: eng, out: out, told: map[string]bool{}, proving: true, progress: progress}
-	err = run.config(f, targets)
+	progress := newProgress(s.Err, len(what.units), what.what, f.quiet)
+	run := &scanRun{baseline: what.baseline, engine: what.engine, out: out, told: map[string]bool{}, proving: true, progress: progress}
+	err = run.config(f, &what.config)
 	var summary *verdict.Summary
 	if err == nil {
-		summary, err = eng.Run(ctx, plan.Units, provenFixes, run.output())
+		summary, err = what.engine.Run(ctx, what.units, provenFixes, run.output())
 	}
 	progress.clear()
 	if err == nil {
 		err = run.release()
 	}
 	if err == nil {
-		f.report(b, summary)
+		f.report(what.baseline, summary)
 		err = out.Write(&verdict.Message{Summary: summary})
 	}
 	if err == nil {
@@ -188,12 +230,12 @@ type scanRun struct {
 	count   int
 }
 
-func (r *scanRun) config(f *scanFlags, targets []string) error {
-	return r.out.Write(&verdict.Message{Config: &verdict.Config{
-		Stream: verdict.StreamVersion, Program: "sconce", Version: version(), Targets: targets,
-		Baseline: r.baseline.Name, KubernetesVersion: r.baseline.Version.String(), Revision: f.revision,
-		Frameworks: r.baseline.Frameworks, Compliance: f.frameworks,
-	}})
+// config says what was asked, beside what is said of the source already.
+func (r *scanRun) config(f *judgeFlags, c *verdict.Config) error {
+	c.Stream, c.Program, c.Version = verdict.StreamVersion, "sconce", version()
+	c.Baseline, c.KubernetesVersion = r.baseline.Name, r.baseline.Version.String()
+	c.Frameworks, c.Compliance = r.baseline.Frameworks, f.frameworks
+	return r.out.Write(&verdict.Message{Config: c})
 }
 
 func (r *scanRun) output() engine.Output {
@@ -224,7 +266,7 @@ func (r *scanRun) result(res *engine.Result) error {
 // to be done.
 func (r *scanRun) release() error {
 	for _, res := range r.held {
-		if r.proving && res.Object != nil && len(res.Object.Origin.Text) <= maxProving {
+		if text := textOf(res.Object); r.proving && len(text) > 0 && len(text) <= maxProving {
 			fix.Prove(res.Object, res.Findings, judge(r.engine))
 		}
 		if err := r.write(res); err != nil {
@@ -233,6 +275,15 @@ func (r *scanRun) release() error {
 	}
 	r.held = nil
 	return nil
+}
+
+// textOf is the text that an object was read from. Those of a cluster have none:
+// their edits are named, and not tried on it.
+func textOf(o *object.Object) []byte {
+	if o == nil {
+		return nil
+	}
+	return o.Origin.Text
 }
 
 // write passes a result on.
@@ -313,15 +364,16 @@ func (f *outputFlags) open(cmd *cobra.Command, s Streams) (report.Writer, func()
 type progress struct {
 	out    io.Writer
 	total  int
+	what   string
 	start  time.Time
 	last   time.Time
 	silent bool
 	shown  bool
 }
 
-func newProgress(out io.Writer, total int, quiet bool) *progress {
+func newProgress(out io.Writer, total int, what string, quiet bool) *progress {
 	_, isTerminal := terminal(out)
-	return &progress{out: out, total: total, start: time.Now(), silent: quiet || !isTerminal}
+	return &progress{out: out, total: total, what: what, start: time.Now(), silent: quiet || !isTerminal}
 }
 
 // done says that n units are done.
@@ -331,7 +383,7 @@ func (p *progress) done(n int) {
 		return
 	}
 	p.last, p.shown = now, true
-	_, _ = fmt.Fprintf(p.out, "\r\x1b[Kscanned %d of %d files, charts and overlays", n, p.total)
+	_, _ = fmt.Fprintf(p.out, "\r\x1b[Kscanned %d of %d %s", n, p.total, p.what)
 }
 
 // clear takes the line away, so that what is printed next stands alone.

@@ -67,30 +67,59 @@ type prover struct {
 const maxFollowers = 4
 
 // clear returns the object's document with a finding cleared and nothing new
-// come. Where the edit brings something new (taking away the only field of a
-// security context leaves none), the fix of that is made with it. What was
-// found before is given by identities.
+// come. What was found before is given by identities.
 func (p *prover) clear(o *object.Object, f *verdict.Finding, before map[string]int) (object.Text, error) {
-	allowed := maps.Clone(before)
-	allowed[identity(f)]--
 	text := o.Text()
-	for next := f; ; {
-		patch, err := Apply(text, Rooted(o, next.Fix.Edits))
+	_, err := p.clearBy(o, f, before, func(o *object.Object, edits []verdict.Edit) (*object.Object, error) {
+		patch, err := Apply(text, Rooted(o, edits))
 		if err != nil {
-			return text, err
+			return nil, err
 		}
 		text.Bytes = patch.Bytes
 		if o = Reread(o, text); o == nil {
-			return text, refuse("the object is gone once the edit is made")
+			return nil, refuse("the object is gone once the edit is made")
+		}
+		return o, nil
+	})
+	return text, err
+}
+
+// Clear returns the object with a finding of it cleared and nothing new come: what
+// Prove does to a text, done to the object alone, which may have no text. The
+// error is always a *Refused.
+func Clear(o *object.Object, f *verdict.Finding, findings []verdict.Finding, judge Judge) (*object.Object, error) {
+	if f.Fix == nil || len(f.Fix.Edits) == 0 {
+		return nil, refuse("no edit is known that clears the finding")
+	}
+	p := prover{judge: judge}
+	return p.clearBy(o, f, identities(findings), func(o *object.Object, edits []verdict.Edit) (*object.Object, error) {
+		root, err := ApplyTree(o.Root, edits)
+		if err != nil {
+			return nil, err
+		}
+		return o.WithRoot(root), nil
+	})
+}
+
+// clearBy makes the edits of a finding and judges what comes of them. Where they
+// bring something new (taking away the only field of a security context leaves
+// none), the fix of that is made with it.
+func (p *prover) clearBy(o *object.Object, f *verdict.Finding, before map[string]int, edit func(*object.Object, []verdict.Edit) (*object.Object, error)) (*object.Object, error) {
+	allowed := maps.Clone(before)
+	allowed[identity(f)]--
+	for next := f; ; {
+		var err error
+		if o, err = edit(o, next.Fix.Edits); err != nil {
+			return nil, err
 		}
 		fresh := beyond(p.judge(o), allowed)
 		switch {
 		case fresh == nil:
-			return text, nil
+			return o, nil
 		case identity(fresh) == identity(f):
-			return text, refuse("the edit does not clear the finding")
+			return nil, refuse("the edit does not clear the finding")
 		case fresh.Fix == nil || len(fresh.Fix.Edits) == 0 || allowed[identity(fresh)] < -maxFollowers:
-			return text, refuse("the edit brings another finding: %s: %s", fresh.Control, fresh.Message)
+			return nil, refuse("the edit brings another finding: %s: %s", fresh.Control, fresh.Message)
 		}
 		allowed[identity(fresh)]-- // its fix is made once, not again and again
 		next = fresh

@@ -20,6 +20,12 @@ type Unit interface {
 	Read(ctx context.Context, sink Sink) Tally
 }
 
+// OwnersFirst is implemented by units of which it is known whether what owns
+// their objects (by metadata.ownerReferences) is in none that comes after.
+type OwnersFirst interface {
+	OwnersFirst() bool
+}
+
 // Sink takes what a unit yields.
 type Sink struct {
 	// Object takes an object.

@@ -60,6 +60,9 @@ type Config struct {
 	// Frameworks are the titles of the standards that controls refer to, by
 	// their names.
 	Frameworks map[string]string `json:"frameworks,omitempty"`
+	// Cluster is what the cluster is called whose objects were read, if it was
+	// one. Positions of its objects name no file and no line.
+	Cluster string `json:"cluster,omitempty"`
 	// Revision is the Git revision that was read, if one was asked for.
 	Revision string `json:"revision,omitempty"`
 	// Compliance names the frameworks that a report was asked for: only controls
@@ -248,6 +251,12 @@ type Summary struct {
 	// Objects were judged by at least one control; Unmatched by none.
 	Objects   int `json:"objects"`
 	Unmatched int `json:"unmatched"`
+	// OldRevisions are ReplicaSets that a Deployment keeps of its past. They run
+	// nothing and were not judged.
+	OldRevisions int `json:"oldRevisions,omitempty"`
+	// Folded findings are told of the owner of the object alone, which has them
+	// too: a Deployment's, not each of its Pods'. Verdicts count every object.
+	Folded int `json:"folded,omitempty"`
 	// Files were read; Other documents were no Kubernetes objects. Charts and
 	// Overlays were rendered; Owned files belong to those and are judged by
 	// what they render to.
