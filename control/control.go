@@ -12,6 +12,7 @@ package control
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -230,6 +231,18 @@ func (c *Control) Matches(gk object.GroupKind) bool {
 	_, ok := c.podPath(gk)
 	return ok
 }
+
+// MatchesGroup says whether the control is about objects of any kind of a group.
+func (c *Control) MatchesGroup(group string) bool {
+	in := func(gk object.GroupKind) bool { return gk.Group == group }
+	if slices.ContainsFunc(slices.Collect(maps.Keys(c.kinds)), in) {
+		return true
+	}
+	return c.Spec.Match.Pods && (slices.ContainsFunc(object.PodKinds(), in) || slices.ContainsFunc(slices.Collect(maps.Keys(c.pods)), in))
+}
+
+// PodPath returns where the kind holds a pod that the control judges.
+func (c *Control) PodPath(gk object.GroupKind) (object.Path, bool) { return c.podPath(gk) }
 
 func (c *Control) podPath(gk object.GroupKind) (object.Path, bool) {
 	if !c.Spec.Match.Pods {
