@@ -63,11 +63,11 @@ func (c *Control) Native(opts NativeOptions) (*Native, error) {
 		if err != nil {
 			return nil, err
 		}
-		failed := w.list(old, "!("+oldCheck+")", w.elementPath(old))
+		failed := w.list(old, "!("+oldCheck+")", w.elementPath())
 		before = append(w.variables(old), v1alpha1.Variable{
 			Name: "failedBefore", Expression: "request.operation == 'UPDATE' ? " + failed + " : []",
 		})
-		check = "(" + check + ") || " + w.elementPath(now) + " in variables.failedBefore"
+		check = "(" + check + ") || " + w.elementPath() + " in variables.failedBefore"
 	}
 	message, err := w.message(now)
 	if err != nil {
@@ -289,7 +289,7 @@ func (w *nativeWriter) list(s *side, condition, value string) string {
 }
 
 // elementPath returns the expression of the path of an element.
-func (w *nativeWriter) elementPath(s *side) string {
+func (w *nativeWriter) elementPath() string {
 	e := &w.c.elements
 	var parts []string
 	text := ""
@@ -348,7 +348,7 @@ func (w *nativeWriter) elementPath(s *side) string {
 // control that exists, else the first.
 func (w *nativeWriter) place(s *side) string {
 	if len(w.c.at) == 0 {
-		return w.elementPath(s)
+		return w.elementPath()
 	}
 	first, _ := w.at(s, w.c.at[0])
 	out := first
@@ -369,7 +369,7 @@ func (w *nativeWriter) place(s *side) string {
 // latter is empty where it always does.
 func (w *nativeWriter) at(s *side, p place) (path, exists string) {
 	e := &w.c.elements
-	base, from := w.elementPath(s), varItem
+	base, from := w.elementPath(), varItem
 	switch {
 	case p.base == atObject:
 		base, from = "", s.object

@@ -47,7 +47,7 @@ func Manager(root *object.Node, managers []metav1.ManagedFieldsEntry, path objec
 		if d == 0 && m.Subresource == "status" {
 			continue // it tells what is, and sets nothing
 		}
-		if d > depth || d == depth && at(m).After(at(&managers[best])) {
+		if d > depth || d == depth && !at(m).Before(at(&managers[best])) { // of the same second, the API server puts the later last
 			best, depth = i, d
 		}
 	}

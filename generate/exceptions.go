@@ -235,6 +235,6 @@ func (g *generator) inline() *admissionregistrationv1.MatchCondition {
 	return &admissionregistrationv1.MatchCondition{
 		Name: "not-excused-by-itself",
 		Expression: "![" + strings.Join(places, ", ") + "].exists(a, a.matches('" + inlinePattern +
-			"') && a.find('[0-9]{4}-[0-9]{2}-[0-9]{2}') >= '" + g.opts.Today.Format(time.DateOnly) + "')",
+			"') && a.find('[0-9]{4}-[0-9]{2}-[0-9]{2}') >= '" + g.opts.Today.UTC().Format(time.DateOnly) + "')",
 	}
 }

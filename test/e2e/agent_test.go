@@ -301,12 +301,12 @@ func TestAgent(t *testing.T) {
 		c.enforced(t)
 	})
 	t.Run("drift is told of", func(t *testing.T) {
-		c.Apply(t, deploymentNamed(namespace, "web", "false"))
+		c.Apply(t, webDeployment(namespace, "false"))
 		eventually(t, func() error { return c.reportedNamespace(t, namespace) })
 		c.Apply(t, baselineOf("")) // so that the change is let in
 		c.enforced(t)
 		poll(t, "all was read by the new set", func() bool { return first.metric("sconce_audit_synced") == "sconce_audit_synced 1" })
-		c.Apply(t, deploymentNamed(namespace, "web", "true"))
+		c.Apply(t, webDeployment(namespace, "true"))
 		eventually(t, func() error { return c.event(t, namespace, "Drift", "kubectl patch") })
 		eventually(t, func() error { return c.reported(t, namespace, "privileged-container", "web") })
 		if m := first.metric("sconce_drift_total"); !strings.Contains(m, `control="privileged-container"`) {
@@ -336,17 +336,17 @@ func (c *agentCluster) takeOver(t *testing.T, first *replica) {
 	poll(t, "the second audits", func() bool { return second.metric("sconce_audit_synced") == "sconce_audit_synced 1" })
 }
 
-func deploymentNamed(namespace, name, privileged string) string {
+func webDeployment(namespace, privileged string) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
-metadata: {name: %[2]s, namespace: %[1]s}
+metadata: {name: web, namespace: %s}
 spec:
   replicas: 0
-  selector: {matchLabels: {app: %[2]s}}
+  selector: {matchLabels: {app: web}}
   template:
-    metadata: {labels: {app: %[2]s}}
-    spec: {containers: [{name: app, image: registry.example.com/web:1.2, securityContext: {privileged: %[3]s}}]}
-`, namespace, name, privileged)
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: app, image: registry.example.com/web:1.2, securityContext: {privileged: %s}}]}
+`, namespace, privileged)
 }
 
 // event returns an error unless there is an event in a namespace that says a
@@ -484,7 +484,7 @@ func TestAgentChanges(t *testing.T) {
 	c.Apply(t, furtherRights)
 	c.Apply(t, baselineOf("  controls:\n  - {name: privileged-container, remediate: true}\n  - {name: small-widget, action: deny}\n"))
 	c.Apply(t, widgetControl)
-	c.Apply(t, deploymentNamed(namespace, "web", "true"))
+	c.Apply(t, webDeployment(namespace, "true"))
 	a := runAgent(t, c.config, freeAddress(t), "agent", func(o *agent.Options) { o.Mutate, o.Remediate = true, true })
 	c.enforced(t)
 	t.Run("what is there is mended", func(t *testing.T) {
@@ -648,7 +648,7 @@ func TestAgentOutlivesAPIServer(t *testing.T) {
 	denied(t, err, "privileged-container")
 	poll(t, "it leads again", leads)
 	poll(t, "it audits again", func() bool { return a.metric("sconce_audit_synced") == "sconce_audit_synced 1" })
-	c.Apply(t, deploymentNamed(namespace, "web", "false"))
+	c.Apply(t, webDeployment(namespace, "false"))
 	c.Apply(t, baselineOf(""))
 	c.enforced(t)
 	poll(t, "nothing is denied any more", func() bool { _, err := c.try(t, bad); return err == nil })
