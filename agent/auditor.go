@@ -87,6 +87,10 @@ func (a *auditor) Start(ctx context.Context) error {
 			a.log.Info("audit has seen everything", "hash", running.set.hash, "objects", running.state.Summary().Objects)
 			a.updated.raise()
 		case <-a.changed:
+			if s := a.force(); running != nil && s != running.set {
+				a.metrics.synced.Set(0)
+				a.changed.settle(ctx, roundQuiet, roundPatience)
+			}
 		case <-a.served:
 			a.served.settle(ctx, kindsQuiet, kindsPatience)
 			for _, r := range []*round{running, next} {
@@ -95,6 +99,13 @@ func (a *auditor) Start(ctx context.Context) error {
 		}
 	}
 }
+
+// All is read again when the set in force has not changed for roundQuiet, at the
+// latest after roundPatience: many exceptions may come one by one.
+const (
+	roundQuiet    = 2 * time.Second
+	roundPatience = 20 * time.Second
+)
 
 // After a CRD was made the API server takes a moment to tell of the new kind.
 const (

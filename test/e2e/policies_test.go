@@ -310,6 +310,18 @@ func TestPoliciesAtBootstrap(t *testing.T) {
 		t.Errorf("policies are stored: %s", stored)
 	}
 	wantKinds(t, c, built)
+	// What the controllers make must come about, too: roles that are put
+	// together from others, and the accounts of a namespace.
+	c.Namespace(t)
+	for _, role := range []string{"admin", "edit", "view"} {
+		err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+			r, err := c.Client(t).RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
+			return err == nil && len(r.Rules) > 0, nil
+		})
+		if err != nil {
+			t.Errorf("the ClusterRole %s was not put together", role)
+		}
+	}
 }
 
 // manifests returns policies as the files of the two plugins.
