@@ -104,11 +104,20 @@ type Options struct {
 	Exempt []string
 	// ReadSecrets lets the audit read Secrets.
 	ReadSecrets bool
+	// Renewal is how long the webhook's certificates last.
+	Renewal Renewal
 
 	// Log takes what there is to say.
 	Log *slog.Logger
 	// Now is the clock; time.Now if it is nil.
 	Now func() time.Time
+}
+
+// Renewal says how long a serving certificate holds, and its authority; what is
+// zero is as admission.CertificateOptions has it. Overlap must be longer than
+// Check, which is how often is looked whether one is due: 10 minutes if zero.
+type Renewal struct {
+	Life, CALife, Overlap, Check time.Duration
 }
 
 // The reports that there are.
@@ -145,6 +154,7 @@ func (o Options) complete() (Options, error) {
 	o.Baseline = cmp.Or(o.Baseline, "cluster")
 	o.ReportInterval = cmp.Or(o.ReportInterval, DefaultReportInterval)
 	o.Lease = cmp.Or(o.Lease, DefaultLease)
+	o.Renewal.Check = cmp.Or(o.Renewal.Check, refreshing)
 	o.Exempt = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(o.Exempt), o.Namespace))))
 	if o.Identity == "" {
 		host, err := os.Hostname()
@@ -322,8 +332,11 @@ func (a *agent) wire(context.Context) error {
 	}
 	a.hooks = a.documents.changes()
 	a.certs = &certificates{
-		Certificates: admission.NewCertificates(admission.CertificateOptions{Store: secretStore{a.kube.CoreV1().Secrets(a.Namespace)}, Names: a.names(), Now: a.Now}),
-		secret:       newSignal(), renewed: a.hooks, log: a.Log, metrics: a.metrics,
+		Certificates: admission.NewCertificates(admission.CertificateOptions{
+			Store: secretStore{a.kube.CoreV1().Secrets(a.Namespace)}, Names: a.names(), Now: a.Now,
+			Life: a.Renewal.Life, CALife: a.Renewal.CALife, Overlap: a.Renewal.Overlap,
+		}),
+		secret: newSignal(), renewed: a.hooks, log: a.Log, metrics: a.metrics,
 	}
 	lead := a.leader()
 	a.documents.leads = lead.leading.Load
@@ -350,7 +363,7 @@ func baselineVersion(server string) string {
 
 // renewing keeps the certificates.
 func (a *agent) renewing() *duty {
-	return &duty{name: "refreshing the webhook's certificates", wake: a.certs.secret, quiet: 100 * time.Millisecond, patience: time.Second, every: refreshing, do: a.certs.refresh, log: a.Log}
+	return &duty{name: "refreshing the webhook's certificates", wake: a.certs.secret, quiet: 100 * time.Millisecond, patience: time.Second, every: a.Renewal.Check, do: a.certs.refresh, log: a.Log}
 }
 
 // server answers the API server.

@@ -245,10 +245,10 @@ func sorted(docs []document) []document {
 
 // adopt puts a set into force, whole.
 func (d *documents) adopt(s *set, from string) {
-	before := d.force.Swap(s)
-	if before != nil && before.hash == s.hash && before.day.Equal(s.day) {
-		return
+	if before := d.force.Load(); before != nil && before.hash == s.hash && before.day.Equal(s.day) {
+		return // it is what is in force: nothing need be read again
 	}
+	d.force.Store(s)
 	d.log.Info("set in force", "baseline", s.baseline.Name, "hash", s.hash, "rules", len(s.baseline.Rules), "documents", len(s.documents), "from", from, "kubernetesVersion", s.baseline.Version.String())
 	for _, name := range s.expired {
 		d.log.Warn("exception has expired and excuses nothing", "exception", name)

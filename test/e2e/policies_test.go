@@ -128,7 +128,7 @@ const (
 	goodPod = `{apiVersion: v1, kind: Pod, metadata: {name: NAME}, spec: {containers: [{name: web, image: example.com/web:1}]}}`
 )
 
-func named(manifest, name string) string { return strings.ReplaceAll(manifest, "NAME", name) }
+func withName(manifest, name string) string { return strings.ReplaceAll(manifest, "NAME", name) }
 
 // wantDenied holds that a policy denied a request with a message.
 func wantDenied(t *testing.T, err error, message string) {
@@ -142,16 +142,16 @@ func wantDenied(t *testing.T, err error, message string) {
 // which it could get in, and nothing else.
 func TestPolicies(t *testing.T) {
 	s := startPolicies(t)
-	if _, err := s.create(t, "pods", named(badPod, "old")); err != nil {
+	if _, err := s.create(t, "pods", withName(badPod, "old")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.create(t, "pods", named(goodPod, "debugged")); err != nil {
+	if _, err := s.create(t, "pods", withName(goodPod, "debugged")); err != nil {
 		t.Fatal(err)
 	}
 	s.apply(t, policiesOf(t, v1alpha1.Deny, generate.Options{Today: time.Now()}, "privileged-container"))
 
 	t.Run("a pod", func(t *testing.T) {
-		_, err := s.create(t, "pods", named(badPod, "new"))
+		_, err := s.create(t, "pods", withName(badPod, "new"))
 		wantDenied(t, err, `privileged-container: container "web" runs privileged (spec.containers[web].securityContext.privileged)`)
 	})
 	t.Run("a pod template", func(t *testing.T) {
@@ -170,17 +170,17 @@ func TestPolicies(t *testing.T) {
 		wantDenied(t, err, "privileged-container")
 	})
 	t.Run("what passes", func(t *testing.T) {
-		if _, err := s.create(t, "pods", named(goodPod, "fine")); err != nil {
+		if _, err := s.create(t, "pods", withName(goodPod, "fine")); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("what excuses itself", func(t *testing.T) {
 		excuse := `metadata: {name: NAME, annotations: {except.sconce.dev/privileged-container: "until UNTIL: it loads a kernel module"}}`
 		manifest := strings.ReplaceAll(badPod, "metadata: {name: NAME}", excuse)
-		if _, err := s.create(t, "pods", strings.ReplaceAll(named(manifest, "excused"), "UNTIL", time.Now().AddDate(0, 1, 0).Format(time.DateOnly))); err != nil {
+		if _, err := s.create(t, "pods", strings.ReplaceAll(withName(manifest, "excused"), "UNTIL", time.Now().AddDate(0, 1, 0).Format(time.DateOnly))); err != nil {
 			t.Error(err)
 		}
-		_, err := s.create(t, "pods", strings.ReplaceAll(named(manifest, "expired"), "UNTIL", time.Now().AddDate(0, -1, 0).Format(time.DateOnly)))
+		_, err := s.create(t, "pods", strings.ReplaceAll(withName(manifest, "expired"), "UNTIL", time.Now().AddDate(0, -1, 0).Format(time.DateOnly)))
 		wantDenied(t, err, "privileged-container")
 	})
 }
@@ -243,15 +243,15 @@ func TestPoliciesExceptions(t *testing.T) {
 	except(v1alpha1.ExceptionMatch{Names: []string{"one"}, Elements: []string{"we*"}})
 	s.apply(t, policiesOf(t, v1alpha1.Deny, generate.Options{Exceptions: exceptions}, "privileged-container"))
 	for _, name := range []string{"known-0", "known-4999", "agent-x", "one"} {
-		if _, err := s.create(t, "pods", named(badPod, name)); err != nil {
+		if _, err := s.create(t, "pods", withName(badPod, name)); err != nil {
 			t.Errorf("%s is not excused: %v", name, err)
 		}
 	}
 	for _, name := range []string{"known-5000", "agent", "two"} {
-		_, err := s.create(t, "pods", named(badPod, name))
+		_, err := s.create(t, "pods", withName(badPod, name))
 		wantDenied(t, err, `container "web"`)
 	}
-	_, err := s.create(t, "pods", strings.Replace(named(badPod, "one"), "name: side, image: example.com/side:1", "name: side, image: i, securityContext: {privileged: true}", 1))
+	_, err := s.create(t, "pods", strings.Replace(withName(badPod, "one"), "name: side, image: example.com/side:1", "name: side, image: i, securityContext: {privileged: true}", 1))
 	wantDenied(t, err, `container "side"`)
 }
 
@@ -302,7 +302,7 @@ func TestPoliciesAtBootstrap(t *testing.T) {
 	built := generate.Build(b, generate.Options{Static: true, Mutate: true, ExemptNamespaces: []string{"kube-system"}})
 	validating, mutating := manifests(t, built)
 	c := controlplane.Start(t, controlplane.Options{ValidatingPolicies: validating, MutatingPolicies: mutating})
-	_, err = c.TryKubectl(t, named(badPod, "bad"), "create", "-n", "default", "-f", "-")
+	_, err = c.TryKubectl(t, withName(badPod, "bad"), "create", "-n", "default", "-f", "-")
 	if err == nil || !strings.Contains(err.Error(), ".static.k8s.io") {
 		t.Errorf("got %v, want that a policy of a file denies the pod", err)
 	}
@@ -310,9 +310,7 @@ func TestPoliciesAtBootstrap(t *testing.T) {
 		t.Errorf("policies are stored: %s", stored)
 	}
 	wantKinds(t, c, built)
-	// What the controllers make must come about, too: roles that are put
-	// together from others, and the accounts of a namespace.
-	c.Namespace(t)
+	// What the controllers make must come about, too.
 	for _, role := range []string{"admin", "edit", "view"} {
 		err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 			r, err := c.Client(t).RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
