@@ -28,6 +28,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"sconce.dev/sconce/admission"
@@ -239,7 +241,10 @@ func (f *faulty) ask(t *testing.T) *asking {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &asking{stop: stop}
-	client := f.Client(t)
+	config := f.Config()
+	config.WarningHandler = rest.NoWarnings{}
+	client, err := kubernetes.NewForConfig(config)
+	must(t, err)
 	pods := client.CoreV1().Pods(f.namespace)
 	repeat := func(every time.Duration, o *outcomes, ask func(ctx context.Context) error) {
 		l.workers.Go(func() {
@@ -822,7 +827,7 @@ func (f *faulty) deleteSome(t *testing.T, n int64) {
 	must(t, err)
 	for i := range list.Items {
 		if name := list.Items[i].Name; n > 0 && strings.HasPrefix(name, "made-") {
-			must(t, pods.Delete(t.Context(), name, metav1.DeleteOptions{}))
+			must(t, pods.Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}))
 			n--
 		}
 	}
