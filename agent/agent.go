@@ -12,6 +12,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -80,6 +82,13 @@ type Options struct {
 	// Service in the namespace by which it calls there; or WebhookURL begins the
 	// address, outside of the cluster.
 	WebhookAddress, WebhookService, WebhookURL string
+	// WebhookClientCA is a file with the authorities that must have signed the
+	// certificate that a caller of the webhook shows, and WebhookClients are the
+	// names that it may be of; every name if there are none. Empty asks for no
+	// certificate: an API server shows one only where its AdmissionConfiguration
+	// says so.
+	WebhookClientCA string
+	WebhookClients  []string
 	// MetricsAddress and HealthAddress are where /metrics, and /healthz and
 	// /readyz are; empty for nowhere.
 	MetricsAddress, HealthAddress string
@@ -139,6 +148,8 @@ func (o Options) complete() (Options, error) {
 		return o, errors.New("the agent's own namespace is not named: set --namespace")
 	case (o.WebhookService == "") == (o.WebhookURL == ""):
 		return o, errors.New("say how the API server reaches the webhook: set --webhook-service or --webhook-url, and not both")
+	case len(o.WebhookClients) > 0 && o.WebhookClientCA == "":
+		return o, errors.New("--webhook-clients names who may ask, and nobody is known by a name that no certificate proves: set --webhook-client-ca")
 	}
 	if o.WebhookURL != "" {
 		if u, err := url.Parse(o.WebhookURL); err != nil || u.Scheme != "https" || u.Hostname() == "" {
@@ -338,9 +349,13 @@ func (a *agent) wire(context.Context) error {
 		}),
 		secret: newSignal(), renewed: a.hooks, log: a.Log, metrics: a.metrics,
 	}
+	server, err := a.server()
+	if err != nil {
+		return err
+	}
 	lead := a.leader()
 	a.documents.leads = lead.leading.Load
-	for _, part := range []manager.Runnable{a.documents, a.renewing(), a.server(), lead} {
+	for _, part := range []manager.Runnable{a.documents, a.renewing(), server, lead} {
 		if err := a.manager.Add(part); err != nil {
 			return err
 		}
@@ -367,7 +382,14 @@ func (a *agent) renewing() *duty {
 }
 
 // server answers the API server.
-func (a *agent) server() *server {
+func (a *agent) server() (*server, error) {
+	var clients *x509.CertPool
+	if a.WebhookClientCA != "" {
+		var err error
+		if clients, err = cert.NewPool(a.WebhookClientCA); err != nil {
+			return nil, fmt.Errorf("reading --webhook-client-ca: %w", err)
+		}
+	}
 	handler := admission.NewHandler(admission.HandlerOptions{
 		Options: admission.Options{Baseline: a.Baseline, Annotations: true, Namespace: a.namespaces.get},
 		Engines: func() admission.Engines {
@@ -378,8 +400,9 @@ func (a *agent) server() *server {
 		},
 		Answered: a.recorder.answered,
 		Refused:  func(reason string) { a.metrics.refused.WithLabelValues(reason).Inc() },
+		Clients:  a.WebhookClients,
 	})
-	return &server{address: a.WebhookAddress, drain: a.Drain, handler: handler, certs: a.certs, log: a.Log}
+	return &server{address: a.WebhookAddress, drain: a.Drain, handler: handler, certs: a.certs, clients: clients, log: a.Log}, nil
 }
 
 // probes serves what says how the agent is.
@@ -427,7 +450,7 @@ func (a *agent) watch(ctx context.Context) error {
 		gvk schema.GroupVersionKind
 		to  signal
 	}{
-		{secretGVK, a.certs.secret}, {validatingGVK, a.hooks}, {mutatingGVK, a.hooks}, {crdGVK, a.hooks}, {crdGVK, a.auditor.served},
+		{secretGVK, a.certs.secret}, {validatingGVK, a.hooks}, {mutatingGVK, a.hooks}, {crdGVK, a.hooks}, {crdGVK, a.auditor.served}, {crdGVK, a.documents.events},
 	} {
 		if err := watchWith(ctx, a.manager.GetCache(), metadataOf(w.gvk), w.to.handler()); err != nil {
 			return fmt.Errorf("watching %s: %w", w.gvk.Kind, err)

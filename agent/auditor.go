@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,7 +52,7 @@ type round struct {
 
 	mu      sync.Mutex
 	kinds   map[cluster.Kind]context.CancelFunc // that are followed
-	waiting map[cluster.Kind]bool               // of which not everything was told yet
+	waiting map[cluster.Kind]bool               // those of which not everything was told yet
 	seen    bool                                // nothing was left to wait for, once
 	fresh   map[object.Ref]bool                 // new since the last settlement
 	since   time.Time                           // the first change that is not settled yet
@@ -166,7 +165,7 @@ func (r *round) discover(ctx context.Context) {
 		}
 		feeding, stop := r.child()
 		r.kinds[k] = stop
-		r.waiting[k] = !r.seen
+		r.waiting[k] = true
 		r.feeds.Go(func() { r.cluster.Feed(feeding, k, following{r, k}) })
 	}
 	r.metrics.feeds.Set(float64(len(r.kinds)))
@@ -204,9 +203,23 @@ func (r *round) leave(served []cluster.Kind) {
 		r.log.Info("kind is not served any more", "kind", k.String())
 		r.later(func() {
 			stop()
-			r.state.Problem(k.GroupKind, nil)
+			r.forget(k.GroupKind)
 		})
 	}
+}
+
+// forget takes back a problem with a kind, unless that is followed in another
+// version, whose problem it may be.
+func (r *round) forget(gk object.GroupKind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.kinds {
+		if k.GroupKind == gk {
+			return
+		}
+	}
+	r.state.Problem(gk, nil)
+	r.check()
 }
 
 // later does something after a while, unless the round ends before.
@@ -278,7 +291,6 @@ func (r *round) Problem(k cluster.Kind, p *verdict.Problem) {
 	}
 	r.state.Problem(k.GroupKind, p)
 	r.told(k)
-	r.wake.raise()
 }
 
 // told notes that all that there is of a kind was told.
@@ -289,9 +301,9 @@ func (r *round) told(k cluster.Kind) {
 	r.check()
 }
 
-// check says whether everything was seen. The lock is held.
+// check goes on where everything was seen. The lock is held.
 func (r *round) check() {
-	if r.seen || slices.Contains(slices.Collect(maps.Values(r.waiting)), true) {
+	if len(r.waiting) > 0 {
 		return
 	}
 	r.seen = true
@@ -306,7 +318,8 @@ const (
 	settlePatience = time.Second
 )
 
-// settle keeps facts about several objects up to date.
+// settle keeps facts about several objects up to date. Where a kind is new, all
+// of it must be told first: what was not read yet would be taken for absent.
 func (r *round) settle(ctx context.Context) {
 	told := false
 	for {
@@ -317,12 +330,13 @@ func (r *round) settle(ctx context.Context) {
 			r.wake.settle(ctx, settleQuiet, settlePatience)
 		}
 		r.mu.Lock()
-		seen, since, fresh := r.seen, r.since, r.fresh
-		r.since, r.fresh = time.Time{}, map[object.Ref]bool{}
+		ready, since, fresh := r.seen && len(r.waiting) == 0, r.since, r.fresh
+		if ready {
+			r.since, r.fresh = time.Time{}, map[object.Ref]bool{}
+		}
 		r.mu.Unlock()
-		if !seen {
-			r.keepFresh(fresh)
-			continue // nothing is told yet
+		if !ready {
+			continue
 		}
 		delta := r.state.Settle(ctx)
 		if ctx.Err() != nil {
@@ -330,7 +344,9 @@ func (r *round) settle(ctx context.Context) {
 		}
 		if told {
 			r.together(delta, fresh)
-			r.metrics.rejudging.Observe(time.Since(since).Seconds())
+			if !since.IsZero() { // else it was settled together with others
+				r.metrics.rejudging.Observe(time.Since(since).Seconds())
+			}
 		} else {
 			told = true
 			r.done.raise()
@@ -338,13 +354,6 @@ func (r *round) settle(ctx context.Context) {
 		setTime(r.metrics.lastSync, time.Now())
 		r.updated.raise()
 	}
-}
-
-// keepFresh puts objects back among those that are new.
-func (r *round) keepFresh(fresh map[object.Ref]bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.Copy(r.fresh, fresh)
 }
 
 // together tells of findings that several objects together made appear on

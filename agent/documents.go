@@ -152,25 +152,38 @@ func (d *documents) Start(ctx context.Context) error {
 			d.log.Error("reading the documents in the cluster", "error", err)
 			d.events.raise()
 		}
-		midnight := time.NewTimer(d.untilTomorrow())
+		if !d.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+// looking is how often the clock is looked at: it may be set, and it may stand
+// while the machine sleeps.
+const looking = 5 * time.Second
+
+// wait waits until documents have changed, or it is another day. It returns
+// false when the context has ended.
+func (d *documents) wait(ctx context.Context) bool {
+	clock := time.NewTicker(looking)
+	defer clock.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			midnight.Stop()
-			return nil
+			return false
 		case <-d.events:
 			d.events.settle(ctx, quiet, patience)
-		case <-midnight.C:
+			return true
+		case <-clock.C:
+			if !d.today().Equal(d.lastDay) {
+				return true
+			}
 		}
-		midnight.Stop()
 	}
 }
 
 // today is the day for which exceptions and ages hold.
 func (d *documents) today() time.Time { return d.now().UTC().Truncate(24 * time.Hour) }
-
-func (d *documents) untilTomorrow() time.Duration {
-	return d.today().AddDate(0, 0, 1).Sub(d.now()) + time.Second
-}
 
 // look reads the documents and, if they are valid, puts them into force. If they
 // are not, what was in force stays; a replica that does not lead, or that has
@@ -187,9 +200,16 @@ func (d *documents) look(ctx context.Context) error {
 	day, before := d.today(), d.looked.Load()
 	now := &state{documents: live}
 	sum := hash(sorted(docs))
-	if before != nil && sum == d.last && day.Equal(d.lastDay) {
+	unserved, err := d.unserved(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case unserved != "":
+		now.wrong, sum = mistakes{{}: unserved}, ""
+	case before != nil && sum == d.last && day.Equal(d.lastDay):
 		now.wrong, now.accepted = before.wrong, before.accepted
-	} else {
+	default:
 		s, wrong := d.compiler.compile(docs, day)
 		now.wrong, now.accepted = wrong, s != nil
 		if s != nil {
@@ -205,6 +225,24 @@ func (d *documents) look(ctx context.Context) error {
 	d.measure(now)
 	d.tell()
 	return nil
+}
+
+// unserved says which kind of documents the API does not serve, or is about to
+// serve no more; "" if it serves them all. The documents of such a kind are gone
+// without anybody having taken back what they say.
+func (d *documents) unserved(ctx context.Context) (string, error) {
+	for _, k := range documentKinds {
+		name := k.resource + "." + v1alpha1.Group
+		crd := metadataOf(crdGVK)
+		err := d.cache.Get(ctx, client.ObjectKey{Name: name}, crd)
+		switch {
+		case apierrors.IsNotFound(err) || err == nil && !crd.DeletionTimestamp.IsZero():
+			return fmt.Sprintf("the CustomResourceDefinition %s was deleted, and with it what it defines: install it again, and apply what it defines", name), nil
+		case err != nil:
+			return "", fmt.Errorf("reading the CustomResourceDefinition %s: %w", name, err)
+		}
+	}
+	return "", nil
 }
 
 // list returns the documents in the cache.

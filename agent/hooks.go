@@ -168,10 +168,13 @@ func hookRules(rules []*baseline.Rule, served []cluster.Kind, operations ...admi
 			Rule:       admissionv1.Rule{APIGroups: []string{gv.Group}, APIVersions: []string{gv.Version}, Resources: names, Scope: &all},
 		})
 	}
-	slices.SortFunc(out, func(a, b admissionv1.RuleWithOperations) int {
-		return cmp.Or(cmp.Compare(a.APIGroups[0], b.APIGroups[0]), cmp.Compare(a.APIVersions[0], b.APIVersions[0]))
-	})
+	slices.SortFunc(out, byGroup)
 	return out
+}
+
+// byGroup orders what is asked by group and version.
+func byGroup(a, b admissionv1.RuleWithOperations) int {
+	return cmp.Or(slices.Compare(a.APIGroups, b.APIGroups), slices.Compare(a.APIVersions, b.APIVersions))
 }
 
 // keeper keeps the webhook configurations as the set in force wants them. It
@@ -188,7 +191,8 @@ type hookKeeper struct {
 }
 
 // keep writes the configurations. Nothing is written while no set is in force:
-// what was there before goes on to hold. They are written whole and not applied
+// what was there before goes on to hold, and so it does for groups of which it
+// cannot be found out now what they serve. They are written whole and not applied
 // beside what others set: a selector that somebody adds would have the webhook
 // pass by what it is there for.
 func (k *hookKeeper) keep(ctx context.Context) error {
@@ -200,22 +204,37 @@ func (k *hookKeeper) keep(ctx context.Context) error {
 	if len(served) == 0 && len(problems) > 0 {
 		return fmt.Errorf("writing the webhook configuration: %s", problems[0].Message)
 	}
-	h := k.hooks
-	h.ca = ca
-	if err := k.validating(ctx, h.validating(s.baseline, served)); err != nil {
-		return err
-	}
-	if k.mutate {
-		if err := k.mutating(ctx, h.mutating(s.baseline, served)); err != nil {
-			return err
+	var found []string
+	if len(problems) > 0 {
+		for _, kind := range served {
+			found = append(found, kind.Group)
 		}
 	}
-	return k.certs.Published(ctx, ca)
+	h := k.hooks
+	h.ca = ca
+	if err := k.validating(ctx, h.validating(s.baseline, served), found); err != nil {
+		return err
+	}
+	if err := k.mutating(ctx, h.mutating(s.baseline, served)); err != nil {
+		return err
+	}
+	if err := k.certs.Published(ctx, ca); err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("writing the webhook configuration as far as the API says what it serves: %s", problems[0].Message)
+	}
+	return nil
 }
 
-func (k *hookKeeper) validating(ctx context.Context, want *admissionv1.ValidatingWebhookConfiguration) error {
+// validating writes the configuration that is wanted. What is asked about groups
+// that are not among those found stays, where these are set.
+func (k *hookKeeper) validating(ctx context.Context, want *admissionv1.ValidatingWebhookConfiguration, found []string) error {
 	client := k.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	now, err := client.Get(ctx, Name, metav1.GetOptions{})
+	if err == nil && found != nil {
+		carryOver(now.Webhooks, want.Webhooks, found)
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = client.Create(ctx, want, metav1.CreateOptions{FieldManager: fieldManager})
@@ -228,9 +247,35 @@ func (k *hookKeeper) validating(ctx context.Context, want *admissionv1.Validatin
 	return k.wrote("ValidatingWebhookConfiguration", err)
 }
 
+// carryOver adds to webhooks what they were asked about groups that were not
+// found.
+func carryOver(from, to []admissionv1.ValidatingWebhook, found []string) {
+	for i := range to {
+		for j := range from {
+			if from[j].Name != to[i].Name {
+				continue
+			}
+			for _, r := range from[j].Rules {
+				if !slices.ContainsFunc(r.APIGroups, func(group string) bool { return slices.Contains(found, group) }) {
+					to[i].Rules = append(to[i].Rules, r)
+				}
+			}
+		}
+		slices.SortFunc(to[i].Rules, byGroup)
+	}
+}
+
+// mutating writes the configuration that is wanted where fixes are made; where
+// they are not any more, it leaves none of its webhooks.
 func (k *hookKeeper) mutating(ctx context.Context, want *admissionv1.MutatingWebhookConfiguration) error {
 	client := k.client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	now, err := client.Get(ctx, Name, metav1.GetOptions{})
+	if !k.mutate {
+		want.Webhooks = nil
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = client.Create(ctx, want, metav1.CreateOptions{FieldManager: fieldManager})

@@ -3,14 +3,21 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 
+	"sconce.dev/sconce/admission"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/source/cluster"
+	"sconce.dev/sconce/verdict"
 )
 
 // served are some of what an API server serves.
@@ -84,6 +91,69 @@ func TestHooks(t *testing.T) {
 	}
 	if got := h.conditions()[2].Expression; got != `request.userInfo.username != "system:serviceaccount:sconce:sc\"once"` {
 		t.Errorf("condition %s", got)
+	}
+}
+
+// TestHookKeeper holds that nothing is left unasked about a group of which it
+// cannot be found out for now what it serves, and that fixes are made no more
+// once they are turned off.
+func TestHookKeeper(t *testing.T) {
+	s := usual.mustCompile(t, enforced(t, "action: audit\ncontrols: [{name: privileged-container, action: deny, remediate: true}]"))
+	registry := prometheus.NewRegistry()
+	m, err := newMetrics(registry, func() *auditSummary { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := fake.NewClientset()
+	bundle := []byte("ca")
+	certs := &certificates{Certificates: admission.NewCertificates(admission.CertificateOptions{Store: secretStore{client.CoreV1().Secrets("sconce")}, Names: []string{"sconce"}})}
+	certs.bundle.Store(&bundle)
+	lost := false
+	k := &hookKeeper{
+		hooks: hooks{endpoint: endpoint{namespace: "sconce", service: "sconce"}, exempt: []string{"sconce"}}, mutate: true, client: client,
+		force: func() *set { return s }, certs: certs, log: slog.New(slog.DiscardHandler), metrics: m,
+		served: func(_ context.Context, wanted func(object.GroupKind) bool) ([]cluster.Kind, []verdict.Problem) {
+			if !lost {
+				return served, nil
+			}
+			if !wanted(object.GroupKind{Group: "apps", Kind: cluster.AnyKind}) || wanted(object.GroupKind{Group: "coordination.k8s.io", Kind: cluster.AnyKind}) {
+				t.Error("it is not known which groups matter")
+			}
+			return slices.DeleteFunc(slices.Clone(served), func(k cluster.Kind) bool { return k.Group == "apps" }), []verdict.Problem{{Message: "apps does not answer"}}
+		},
+	}
+	asked := func() (validating, mutating string) {
+		v, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range v.Webhooks {
+			validating += resourcesOf(w.Rules)
+		}
+		w, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range w.Webhooks {
+			mutating += resourcesOf(w.Rules)
+		}
+		return validating, mutating
+	}
+	const pods = "pods pods/ephemeralcontainers pods/resize apps/deployments"
+	if err := k.keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v, m := asked(); v != pods || m != "pods apps/deployments" {
+		t.Errorf("asked %q and %q", v, m)
+	}
+	lost, k.mutate = true, false
+	for range 2 {
+		if err := k.keep(t.Context()); err == nil || !strings.Contains(err.Error(), "apps does not answer") {
+			t.Errorf("got %v, want that it is tried again", err)
+		}
+		if v, m := asked(); v != pods || m != "" {
+			t.Errorf("asked %q and %q after a group was lost and fixes were turned off", v, m)
+		}
 	}
 }
 

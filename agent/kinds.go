@@ -32,6 +32,10 @@ func judges(rules []*baseline.Rule) func(object.GroupKind) bool {
 	}
 }
 
+// matchAny says whether one of the rules is about a kind; of facts.AnyKind,
+// whether about any kind of the group.
 func matchAny(rules []*baseline.Rule, gk object.GroupKind) bool {
-	return slices.ContainsFunc(rules, func(r *baseline.Rule) bool { return r.Matches(gk) })
+	return slices.ContainsFunc(rules, func(r *baseline.Rule) bool {
+		return r.Matches(gk) || gk.Kind == facts.AnyKind && r.MatchesGroup(gk.Group)
+	})
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,7 @@ type server struct {
 	drain   time.Duration
 	handler http.Handler
 	certs   *certificates
+	clients *x509.CertPool // who must have signed a caller's certificate; nil asks for none
 	log     *slog.Logger
 }
 
@@ -38,7 +40,7 @@ func (s *server) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening for the API server: %w", err)
 	}
-	http := admission.NewServer(admission.ServerOptions{Handler: s.handler, Certificate: s.certs.GetCertificate})
+	http := admission.NewServer(admission.ServerOptions{Handler: s.handler, Certificate: s.certs.GetCertificate, ClientCAs: s.clients})
 	failed := make(chan error, 1)
 	go func() { failed <- admission.Serve(listener, http) }()
 	s.log.Info("webhook", "address", listener.Addr().String())

@@ -83,7 +83,8 @@ type statuses struct {
 	client    dynamic.Interface
 }
 
-// write writes the statuses that have changed.
+// write writes the statuses that have changed. It leaves off when there is
+// something else to be said by now: those of 5,000 exceptions take a minute.
 func (w *statuses) write(ctx context.Context) error {
 	s := w.documents.looked.Load()
 	if s == nil {
@@ -95,7 +96,7 @@ func (w *statuses) write(ctx context.Context) error {
 		if err := w.one(ctx, &s.documents[i], s, force); err != nil {
 			errs = append(errs, err)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || w.documents.looked.Load() != s {
 			return nil
 		}
 	}

@@ -10,7 +10,6 @@
 package audit
 
 import (
-	"fmt"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -53,7 +52,6 @@ type State struct {
 	old     int // old revisions, which are not judged
 	partial int // objects that could not be judged
 	seed    maphash.Seed
-	settled bool // what was complete when facts were last derived
 }
 
 // space is the objects of a namespace.
@@ -126,34 +124,6 @@ func New(e *engine.Engine, opts Options) *State {
 	return s
 }
 
-// judged is what came of judging an object.
-type judged struct {
-	result  *engine.Result
-	kept    []any // by wholes; nil for none
-	problem string
-	old     bool
-}
-
-// judge judges an object. A fault costs that object and no more.
-func (s *State) judge(o *object.Object) (out judged) {
-	defer func() {
-		if r := recover(); r != nil {
-			out = judged{problem: fmt.Sprintf("a fault in Sconce kept %s from being judged; please report it: %v", o.Ref, r)}
-		}
-	}()
-	if engine.OldRevision(o) {
-		return judged{old: true}
-	}
-	if missing, why := engine.Incomplete(o); missing {
-		return judged{problem: why}
-	}
-	out = judged{result: s.e.Judge(o), kept: make([]any, len(s.wholes))}
-	for i, w := range s.wholes {
-		out.kept[i] = w.Keep(o)
-	}
-	return out
-}
-
 // Set judges an object that is new or has changed. Facts about several objects
 // that depend on it are left to Settle.
 func (s *State) Set(o *object.Object) Delta {
@@ -161,7 +131,7 @@ func (s *State) Set(o *object.Object) Delta {
 	if s.has(o.Ref, version) {
 		return Delta{}
 	}
-	j := s.judge(o)
+	x := s.e.Examine(o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, first := s.record(o.Ref)
@@ -171,16 +141,16 @@ func (s *State) Set(o *object.Object) Delta {
 	if !first {
 		s.tally(r, -1)
 	}
-	r.problem, r.old = j.problem, j.old
+	r.problem, r.old = x.Problem, x.Old
 	s.programs(r, o)
-	r.judged = j.result != nil && (len(j.result.Outcomes) > 0 || slices.ContainsFunc(j.kept, func(k any) bool { return k != nil }))
+	r.judged = x.Used()
 	delta := Delta{First: first}
-	delta.add(s.replace(r, 0, j.result))
+	delta.add(s.replace(r, 0, x.Result))
 	for i, w := range s.wholes {
-		if j.kept == nil {
+		if x.Kept == nil {
 			w.keep(r, nil)
 		} else {
-			w.keep(r, j.kept[i])
+			w.keep(r, x.Kept[i])
 		}
 	}
 	s.tally(r, +1)
@@ -311,7 +281,8 @@ func (s *State) Delete(ref object.Ref) Delta {
 }
 
 // Problem notes that objects of a kind cannot be read, or with nil that they can
-// be again. As long as there is a problem, what rests on an object's absence is
+// be again; facts.AnyKind stands for all of a group, without a group for any. As
+// long as there is a problem, what rests on the absence of such an object is
 // unknown: Settle derives that again.
 func (s *State) Problem(gk object.GroupKind, p *verdict.Problem) {
 	s.mu.Lock()
@@ -330,8 +301,11 @@ func (s *State) Problem(gk object.GroupKind, p *verdict.Problem) {
 	s.dirty[""] = true
 }
 
-// complete says that what is not among the objects does not exist.
-func (s *State) complete() bool { return s.e.Env().Complete && len(s.problems) == 0 && s.partial == 0 }
+// complete says that what is not among the objects that an analyser looks at does
+// not exist.
+func (s *State) complete(w *whole) bool {
+	return s.e.Env().Complete && s.partial == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(s.problems)), w.Lacks)
+}
 
 // Dirty returns the namespaces of which Namespace may return another result than
 // when Dirty was last called, sorted; "" stands for cluster-scoped objects.

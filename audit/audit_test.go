@@ -13,6 +13,7 @@ import (
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
@@ -134,5 +135,72 @@ func TestResult(t *testing.T) {
 	}
 	if dirty := fmt.Sprint(s.Dirty()); dirty != "[ shop]" {
 		t.Errorf("dirty %s", dirty)
+	}
+}
+
+// turning is a context that calls a function each time that it is asked whether
+// it has ended.
+type turning struct {
+	context.Context
+	turn func()
+}
+
+func (c turning) Err() error {
+	c.turn()
+	return nil
+}
+
+// TestTurning holds that what is read while facts are derived, and cannot be
+// read any more once they are, leaves nothing behind that was taken for absent.
+func TestTurning(t *testing.T) {
+	const text = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: %s, uid: u-%[1]s, resourceVersion: "%d"}, spec: {selector: {app: v%[2]d}}}`
+	for _, problemFirst := range []bool{true, false} {
+		s := audit.New(newEngine(t, "hardened", "", baseline.Options{Complete: true, Only: []string{"service-selects-nothing"}}), audit.Options{})
+		pods, problem := object.GroupKind{Kind: "Pod"}, &verdict.Problem{Message: "may not list Pods"}
+		is, other := problem, (*verdict.Problem)(nil)
+		if !problemFirst {
+			is, other = nil, problem
+		}
+		s.Problem(pods, is)
+		set := func(version int) {
+			for _, namespace := range []string{"a", "b"} {
+				s.Set(parse(t, fmt.Sprintf(text, namespace, version))[0])
+			}
+		}
+		set(1)
+		s.Settle(t.Context())
+		set(2)
+		s.Settle(turning{t.Context(), func() { s.Problem(pods, other) }})
+		s.Problem(pods, is)
+		s.Settle(t.Context())
+		for _, namespace := range []string{"a", "b"} {
+			if r := s.Namespace(namespace); r.Verdicts.Unknown != 1 == problemFirst || r.Verdicts.Fail != 1 == !problemFirst {
+				t.Errorf("a problem: %t, verdicts of %s: %+v", problemFirst, namespace, r.Verdicts)
+			}
+		}
+	}
+}
+
+// TestUnread holds that a kind that may not be read makes unknown what its
+// objects may decide, and nothing else.
+func TestUnread(t *testing.T) {
+	const text = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop, uid: u, resourceVersion: "1"}, spec: {selector: {app: web}}}`
+	s := audit.New(newEngine(t, "hardened", "", baseline.Options{Complete: true, Only: []string{"service-selects-nothing"}}), audit.Options{})
+	s.Set(parse(t, text)[0])
+	for _, tt := range []struct {
+		kind object.GroupKind
+		want verdict.Counts
+	}{
+		{object.GroupKind{Kind: "Secret"}, verdict.Counts{Fail: 1}},
+		{object.GroupKind{Kind: "Pod"}, verdict.Counts{Unknown: 1}},
+		{object.GroupKind{Group: "apps", Kind: facts.AnyKind}, verdict.Counts{Unknown: 1}},
+		{object.GroupKind{Kind: facts.AnyKind}, verdict.Counts{Unknown: 1}},
+	} {
+		s.Problem(tt.kind, &verdict.Problem{Message: "may not list it"})
+		s.Settle(t.Context())
+		if r := s.Namespace("shop"); r.Verdicts != tt.want || len(r.Problems) != 1 {
+			t.Errorf("%+v: %+v, want %+v", tt.kind, r.Verdicts, tt.want)
+		}
+		s.Problem(tt.kind, nil)
 	}
 }

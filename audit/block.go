@@ -128,6 +128,7 @@ func (s *State) hold(full []verdict.Finding) []finding {
 		return nil
 	}
 	out := make([]finding, len(full))
+	times := make(map[[12]byte]uint16, len(full))
 	for i := range full {
 		f := &full[i]
 		v := said{
@@ -139,11 +140,8 @@ func (s *State) hold(full []verdict.Finding) []finding {
 		}
 		out[i].said = unique.Make(v)
 		_, _ = hex.Decode(out[i].print[:], []byte(f.Fingerprint)) // it is one
-		for _, before := range out[:i] {
-			if before.print == out[i].print {
-				out[i].times++
-			}
-		}
+		out[i].times = times[out[i].print]
+		times[out[i].print]++
 	}
 	return out
 }

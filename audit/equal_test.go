@@ -15,6 +15,7 @@ import (
 	"sconce.dev/sconce/audit"
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/verdict"
@@ -43,15 +44,17 @@ func (w *world) object(t *testing.T) *object.Object {
 		return fmt.Sprintf(`metadata: {name: %s, namespace: %s, uid: %s-%s, resourceVersion: "%d", labels: {%s}}`, name, space, space, name, w.version, labels)
 	}
 	owned := func(name, labels, owner string) string {
-		refs := fmt.Sprintf(", ownerReferences: [{kind: %s, uid: %s-%s, controller: %t}]}", map[byte]string{'d': "Deployment", 's': "ReplicaSet"}[owner[0]], space, owner, w.r.IntN(4) > 0)
+		at := pick(w, space, space, space, w.some("team-"))
+		refs := fmt.Sprintf(", ownerReferences: [{kind: %s, uid: %s-%s, controller: %t}]}", map[byte]string{'d': "Deployment", 's': "ReplicaSet"}[owner[0]], at, owner, w.r.IntN(4) > 0)
 		return strings.TrimSuffix(meta(name, labels), "}") + refs
 	}
 	cluster := func(name, labels string) string {
 		return fmt.Sprintf(`metadata: {name: %s, resourceVersion: "%d", labels: {%s}}`, name, w.version, labels)
 	}
 	labels := pick(w, "app: web", "app: db", "app: web, tier: front", "")
-	podSpec := fmt.Sprintf("spec: {serviceAccountName: %s, hostNetwork: %t, automountServiceAccountToken: %s, containers: [{name: app, image: '%s', securityContext: {privileged: %t}, ports: [{name: %s, containerPort: 80}]}]}",
-		pick(w, "sa-0", "sa-1", "default"), pick(w, true, false), pick(w, "true", "false", "null"), pick(w, "i:1", "i:2"), pick(w, true, false), pick(w, "http", "web"))
+	podSpec := fmt.Sprintf("spec: {serviceAccountName: %s, hostNetwork: %t, automountServiceAccountToken: %s, containers: [{name: app, image: '%s', securityContext: {privileged: %t}, ports: [{name: %s, containerPort: 80}]%s}]}",
+		pick(w, "sa-0", "sa-1", "default"), pick(w, true, false), pick(w, "true", "false", "null"), pick(w, "i:1", "i:2"), pick(w, true, false), pick(w, "http", "web"),
+		pick(w, "", "", ", lifecycle: {preStop: {exec: {command: [sh]}}}", "}, {name: odd, image: odd, securityContext: {privileged: maybe}"))
 	selector := pick(w, "matchLabels: {app: web}", "matchLabels: {app: db}", "matchLabels: {app: none}", "", "matchExpressions: [{key: tier, operator: Exists}]", "matchLabels: {pod-template-hash: x}")
 	spaces := pick(w, "matchLabels: {kubernetes.io/metadata.name: team-1}", "matchLabels: {team: a}", "", "matchExpressions: [{key: team, operator: DoesNotExist}]")
 	subject := pick(w, "{kind: ServiceAccount, name: sa-0, namespace: "+w.some("team-")+"}", "{kind: User, name: 'system:serviceaccount:team-1:sa-1'}",
@@ -79,6 +82,7 @@ func (w *world) object(t *testing.T) *object.Object {
 		"apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\n" + cluster(w.some("admin-"), "") + "\nspec: {priority: 1, subject: {namespaces: {" + spaces + "}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}",
 		"apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n" + cluster("adminnetworkpolicies.policy.networking.k8s.io", "") + "\nspec: {}",
 		"apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\n" + cluster(w.some("vap-"), "") + "\nspec: {policyName: p, validationActions: [" + pick(w, "Deny", "Warn") + "]}",
+		"apiVersion: kyverno.io/v1\nkind: Policy\n" + meta(w.some("policy-"), "") + "\nspec: {validationFailureAction: " + pick(w, "Enforce", "Audit") + "}",
 		"apiVersion: v1\nkind: ConfigMap\n" + meta(w.some("cm-"), "") + "\ndata: {a: b}",
 	}
 	return parse(t, pick(w, all...))[0]
@@ -117,8 +121,8 @@ func (w *world) step(t *testing.T, s *audit.State) {
 		delete(w.objects, ref)
 		w.apply(t, s.Delete(ref))
 	case n < 17:
-		gk := pick(w, object.GroupKind{Kind: "Secret"}, object.GroupKind{Kind: "Service"})
-		p := verdict.Problem{Stage: verdict.Reading, Message: "may not list " + gk.Kind}
+		gk := pick(w, object.GroupKind{Kind: "Secret"}, object.GroupKind{Kind: "Service"}, object.GroupKind{Group: "rbac.authorization.k8s.io", Kind: facts.AnyKind}, object.GroupKind{Kind: facts.AnyKind})
+		p := verdict.Problem{Stage: verdict.Reading, Message: "may not list " + gk.Group + " " + gk.Kind, Of: gk}
 		if _, has := w.problems[gk]; has {
 			delete(w.problems, gk)
 			s.Problem(gk, nil)
@@ -226,7 +230,7 @@ spec: {title: Mine, description: All that there is., complete: true, extends: [h
 apiVersion: sconce.dev/v1alpha1
 kind: Exception
 metadata: {name: excused}
-spec: {controls: [privileged-container], match: {names: [pod-1, deploy-1]}, reason: it loads a kernel module, owner: platform, expires: "2030-01-01"}
+spec: {controls: [privileged-container, host-network], match: {names: [pod-1, deploy-1]}, reason: it loads a kernel module, owner: platform, expires: "2030-01-01"}
 `, baseline.Options{})
 	for seed := range uint64(12) {
 		w := &world{

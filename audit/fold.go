@@ -20,9 +20,9 @@ import (
 type told struct {
 	failed          map[v1alpha1.Severity]int
 	unknown, folded int
-	// excused verdicts, by rule, failed by nothing but what is excused in the
-	// owner.
-	excused map[int]int
+	// owned is what counts change by, by rule: verdicts that were failed by
+	// nothing but what is excused in the owner.
+	owned map[int]verdict.Counts
 }
 
 // fold is one pass over the objects of a namespace.
@@ -44,7 +44,7 @@ type shared struct {
 func (s *State) tell(sp *space, visit func(r *record, f *finding, v *said)) *told {
 	f := &fold{
 		State: s, visit: visit, owners: map[*record]map[uint64]bool{}, alike: map[shared][]uint64{},
-		told: &told{failed: map[v1alpha1.Severity]int{}, excused: map[int]int{}},
+		told: &told{failed: map[v1alpha1.Severity]int{}, owned: map[int]verdict.Counts{}},
 	}
 	for _, r := range sp.records {
 		for i := range r.blocks {
@@ -62,12 +62,14 @@ func (r *record) holdsPod() bool { return r.programs != unique.Handle[string]{} 
 // block goes through the findings of a block.
 func (f *fold) block(r *record, b *block) {
 	owned := r.owner != "" && r.uid != "" && r.holdsPod()
-	excused := map[int]bool{} // whether all that failed of a rule is
+	excused := map[int]bool{}   // whether all that failed of a rule is
+	undecided := map[int]bool{} // whether something of a rule is unknown
 	for i := range b.findings {
 		v := b.findings[i].said.Value()
 		var found, excepted bool
 		if owned {
-			found, excepted = f.has(r, f.keys(r, &b.findings[i], &v))
+			found, excepted = f.has(r, &b.findings[i], &v)
+			undecided[v.rule] = undecided[v.rule] || v.outcome == verdict.Unknown
 		}
 		if v.outcome == verdict.Fail && owned {
 			all, ok := excused[v.rule]
@@ -87,23 +89,29 @@ func (f *fold) block(r *record, b *block) {
 		}
 	}
 	if len(excused) > 0 {
-		f.excuse(b, excused)
+		f.excuse(b, excused, undecided)
 	}
 }
 
-// excuse counts the verdicts that are excused by the owner.
-func (f *fold) excuse(b *block, excused map[int]bool) {
+// excuse counts the verdicts of which what failed is excused by the owner.
+func (f *fold) excuse(b *block, excused, undecided map[int]bool) {
 	packed := b.outcomes.Value()
 	for i := 0; i+2 < len(packed); i += 3 {
 		if rule := int(packed[i])<<8 | int(packed[i+1]); packed[i+2] == failed && excused[rule] {
-			f.told.excused[rule]++
+			c := verdict.Counts{Fail: -1, Excepted: 1}
+			if undecided[rule] {
+				c = verdict.Counts{Fail: -1, Unknown: 1}
+			}
+			c.Add(f.told.owned[rule])
+			f.told.owned[rule] = c
 		}
 	}
 }
 
-// has says whether an object's owner has one of the findings, and whether that
-// is excused: in the owner or in one that has it in common with that.
-func (f *fold) has(r *record, keys []uint64) (found, excepted bool) {
+// has says whether an object's owner has a finding, and whether that is excused:
+// in the owner or in one that has it in common with that.
+func (f *fold) has(r *record, own *finding, v *said) (found, excepted bool) {
+	keys := f.keys(r, own, v)
 	owned := r
 	for range engine.MaxOwners {
 		owner := f.byUID[owned.owner]
@@ -113,18 +121,27 @@ func (f *fold) has(r *record, keys []uint64) (found, excepted bool) {
 		in, excused := false, false
 		for _, k := range keys {
 			x, ok := f.findings(owner)[k]
-			in, excused = in || ok, excused || x
+			if ok {
+				in, excused = true, x && (excused || !in)
+			}
 		}
 		if !in {
 			break
 		}
-		if excused && !r.runs(owner) {
+		if excused && !f.same(r, owner, own) {
 			return found, false
 		}
 		found, excepted = true, excepted || excused
 		owned = owner
 	}
 	return found, excepted
+}
+
+// same says whether what is excused in an owner is excused in what it owns: that
+// runs the same programs.
+func (f *fold) same(r, owner *record, own *finding) bool {
+	full := f.finding(r.ref, *own)
+	return r.runs(owner) && (f.e.OfContainer(&full) || len(r.programs.Value()) == len(owner.programs.Value()))
 }
 
 // findings returns the keys of the findings of an owner. A Pod owns nothing.
@@ -139,7 +156,8 @@ func (f *fold) findings(owner *record) map[uint64]bool {
 			own := &owner.blocks[i].findings[k]
 			v := own.said.Value()
 			for _, key := range f.keys(owner, own, &v) {
-				out[key] = v.excused
+				before, has := out[key]
+				out[key] = v.excused && (before || !has)
 			}
 		}
 	}
@@ -150,7 +168,8 @@ func (f *fold) findings(owner *record) map[uint64]bool {
 // keys returns hashes of what a finding has in common with that of an owner.
 func (f *fold) keys(r *record, own *finding, v *said) []uint64 {
 	key := shared{r.ref.GroupKind(), own.said}
-	if out, ok := f.alike[key]; ok {
+	named := strings.Contains(v.message, r.ref.Name)
+	if out, ok := f.alike[key]; ok && !named {
 		return out
 	}
 	full := f.finding(r.ref, *own)
@@ -158,7 +177,7 @@ func (f *fold) keys(r *record, own *finding, v *said) []uint64 {
 	for _, text := range f.e.Alike(&full) {
 		out = append(out, maphash.String(f.seed, text))
 	}
-	if !strings.Contains(v.message, r.ref.Name) {
+	if !named {
 		f.alike[key] = out
 	}
 	return out

@@ -66,9 +66,8 @@ func (s *State) Namespace(namespace string) Result {
 	t := s.tell(sp, func(r *record, f *finding, v *said) { all = append(all, listed{r, f, v, s.rank(v)}) })
 	out.Folded, out.Unknown = t.folded, t.unknown
 	maps.Copy(out.Failed, t.failed)
-	for _, n := range t.excused {
-		out.Verdicts.Fail -= n
-		out.Verdicts.Excepted += n
+	for _, c := range t.owned {
+		out.Verdicts.Add(c)
 	}
 	slices.SortFunc(all, s.compare)
 	out.LeftOut = max(0, len(all)-s.opts.Findings)
@@ -152,7 +151,7 @@ func (s *State) Summary() *verdict.Summary {
 		Findings: map[v1alpha1.Severity]int{}, Objects: s.objects, Unmatched: s.other, OldRevisions: s.old,
 		Problems: len(s.problems) + s.partial + len(s.faults()), Controls: len(s.rules),
 	}
-	excused := map[int]int{}
+	owned := map[int]verdict.Counts{}
 	for _, sp := range s.spaces {
 		if sp.told == nil {
 			s.tell(sp, nil)
@@ -162,14 +161,13 @@ func (s *State) Summary() *verdict.Summary {
 		for severity, n := range sp.told.failed {
 			out.Findings[severity] += n
 		}
-		for rule, n := range sp.told.excused {
-			excused[rule] += n
+		for rule, c := range sp.told.owned {
+			add(owned, rule, c)
 		}
 	}
 	for i, rule := range s.e.Rules() {
 		c := s.counts[i]
-		c.Fail -= excused[i]
-		c.Excepted += excused[i]
+		c.Add(owned[i])
 		if c == (verdict.Counts{}) {
 			continue
 		}

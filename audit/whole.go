@@ -29,6 +29,7 @@ type whole struct {
 	// changed are the parts of which something that was kept has changed, stale
 	// those whose facts must be derived again.
 	changed, stale map[string]bool
+	settled        bool   // what was complete when facts were last derived
 	problem        string // a fault
 }
 
@@ -215,11 +216,9 @@ func (s *State) stale(w *whole) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.fault(w)
-	if complete := s.complete(); complete != s.settled {
-		s.settled = complete
-		for _, w := range s.wholes {
-			w.staleAll()
-		}
+	if complete := s.complete(w); complete != w.settled {
+		w.settled = complete
+		w.staleAll()
 	}
 	for name := range w.changed {
 		w.retell(name)
@@ -245,7 +244,7 @@ func (s *State) settle(w *whole, name string) (delta Delta) {
 	p := w.part(name)
 	w.forgetAsked(name)
 	env := s.e.Env()
-	env.Complete = s.complete()
+	env.Complete = w.settled // the same for all parts: where that has changed, all are stale at the next call
 	derived := map[*record][]*object.Object{}
 	w.derive(name, &env, func(fact *object.Object) {
 		if r := s.subject(w, fact.Subject().Ref); r != nil {

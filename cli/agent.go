@@ -43,8 +43,8 @@ undoes it.
 Baselines, Controls, Exceptions and Frameworks are objects of the cluster. What
 is not valid is said in their status, and the last good set stays in force.
 
-Of several replicas all answer the API server; one audits and writes. The charts
-in charts/sconce install it with the rights that it needs.`,
+Of several replicas all answer the API server; one audits and writes. The chart
+in charts/sconce installs it with the rights that it needs.`,
 		Example: `  sconce agent --namespace sconce --webhook-service sconce --leader-elect
   sconce agent --kubeconfig ~/.kube/config --namespace sconce --webhook-url https://192.0.2.7:9443`,
 		Args: cobra.NoArgs,
@@ -57,12 +57,14 @@ in charts/sconce install it with the rights that it needs.`,
 func (f *agentFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file of the clusters that are known (default: in a pod its ServiceAccount; else $KUBECONFIG, ~/.kube/config)")
-	flags.StringVar(&f.context, "context", "", "context of that file, instead of its current one")
+	flags.StringVar(&f.context, "context", "", "context of the kubeconfig, instead of its current one")
 	flags.StringVar(&f.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the agent's own namespace (default: $POD_NAMESPACE)")
 	flags.StringVarP(&f.Baseline, "baseline", "b", "cluster", "name of the Baseline object that is enforced")
 	flags.StringVar(&f.WebhookAddress, "webhook-address", ":9443", "where the API server is answered")
 	flags.StringVar(&f.WebhookService, "webhook-service", "", "Service in the agent's namespace by which the API server calls the webhook")
 	flags.StringVar(&f.WebhookURL, "webhook-url", "", "what the webhook's address begins with, for an agent outside of the cluster: https://192.0.2.7:9443")
+	flags.StringVar(&f.WebhookClientCA, "webhook-client-ca", "", "file of the authorities that must have signed the certificate that a caller of the webhook shows; empty asks for none")
+	flags.StringSliceVar(&f.WebhookClients, "webhook-clients", nil, "common names of the certificates that may ask (default: every one of these authorities)")
 	flags.StringVar(&f.MetricsAddress, "metrics-address", ":8080", "where /metrics is; empty for nowhere")
 	flags.StringVar(&f.HealthAddress, "health-address", ":8081", "where /healthz and /readyz are; empty for nowhere")
 	flags.DurationVar(&f.Drain, "drain", 5*time.Second, "how long requests are still taken after the end was asked for")

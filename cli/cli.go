@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -58,9 +60,17 @@ func Main(args []string, s Streams) int {
 		return exitClean
 	case errors.As(err, &code):
 		return int(code)
+	case closed(err):
+		return exitError // whoever reads, as head does, has read enough
 	}
 	_, _ = fmt.Fprintf(s.Err, "sconce: %v\n", err)
 	return exitError
+}
+
+// closed says whether the output was a pipe that nobody reads any more.
+func closed(err error) bool {
+	var write *fs.PathError
+	return errors.As(err, &write) && errors.Is(write, syscall.EPIPE)
 }
 
 func newRoot(s Streams) *cobra.Command {

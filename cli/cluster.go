@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"sconce.dev/sconce/baseline"
@@ -26,12 +27,18 @@ type clusterFlags struct {
 	allKinds                       bool
 }
 
+// versionOfServer is the usage of --kube-version where an API server says its own.
+const versionOfServer = "version to judge for, as in 1.36 or 1.36.2 (default: the API server's)"
+
 func (f *clusterFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file of the clusters that are known (default: $KUBECONFIG, ~/.kube/config; in a pod without these, its ServiceAccount)")
-	flags.StringVar(&f.context, "context", "", "context of that file, instead of its current one")
+	flags.StringVar(&f.context, "context", "", "context of the kubeconfig, instead of its current one")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "only what is in this namespace; what needs more to be decided is unknown")
 	flags.BoolVar(&f.allKinds, "all-kinds", false, "read also kinds that no control is about: credentials are looked for in everything that is read")
+	if version := flags.Lookup("kube-version"); version != nil {
+		version.Usage = versionOfServer
+	}
 	_ = cmd.RegisterFlagCompletionFunc("context", f.completeContexts)
 }
 
@@ -66,7 +73,10 @@ func (f *clusterFlags) connect() (*cluster.Cluster, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	c, err := cluster.Connect(config)
-	if err != nil {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return nil, fmt.Errorf("%w: the token or the certificate in the kubeconfig has expired or is not valid; log in again, or choose another --context", err)
+	case err != nil:
 		return nil, fmt.Errorf("%w; see whether `kubectl version` reaches it", err)
 	}
 	if raw, err := loader.RawConfig(); err == nil {

@@ -71,7 +71,7 @@ read.`,
 	f.configFlags.register(cmd)
 	f.clusterFlags.register(cmd)
 	_ = cmd.Flags().MarkHidden("complete") // the cluster and the files say so
-	cmd.Flags().StringVar(&f.since, "since", "", "a file of `sconce snapshot save` to compare with")
+	cmd.Flags().StringVar(&f.since, "since", "", "`FILE` that sconce snapshot save wrote before, to compare with")
 	cmd.Flags().StringVarP(&f.format, "output", "o", "text", "format: text, json")
 	cmd.Flags().StringSliceVar(&f.failOn, "fail-on", []string{"low"}, "what makes the exit code 1: drift of this severity and worse (critical, high, medium, low), or none")
 	return cmd
@@ -168,11 +168,17 @@ func (r *driftRun) compare(ctx context.Context) ([]drift.Change, error) {
 func drifted(changes []drift.Change) map[place]bool {
 	out := map[place]bool{}
 	for _, c := range changes {
-		if c.Event == drift.Appeared || c.Event == drift.Changed || c.Event == failing {
+		if explained(c.Event) {
 			out[placeOf(c.Finding.Object)] = true
 		}
 	}
 	return out
+}
+
+// explained says whether more is told of a change: who made it, and what undoes
+// it. Of what is cleared, new or gone nothing is to be undone.
+func explained(e drift.Event) bool {
+	return e == drift.Appeared || e == drift.Changed || e == failing
 }
 
 // now judges the cluster, or the newer of two snapshots.
@@ -436,6 +442,7 @@ func (f *clusterFlags) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	config.QPS = -1
+	config.WarningHandlerWithContext = rest.NoWarnings{}
 	return config, nil
 }
 
@@ -543,7 +550,7 @@ func (r *driftRun) describe(c *drift.Change) *told {
 	t := &told{Event: c.Event, Finding: *f, Message: c.Was}
 	at := placeOf(f.Object)
 	o := r.objects[at]
-	if o == nil {
+	if o == nil || !explained(c.Event) {
 		return t
 	}
 	path := drift.Locate(o.Root, f.Path)

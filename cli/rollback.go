@@ -40,7 +40,8 @@ objects (` + drift.AnnotationPrefix + `CONTROL), and puts back what was there be
 annotation then says so, and keeps the agent from remediating the object again
 until it is removed.
 
-What was changed in the meantime is left alone, and that is said.
+What was changed in the meantime is left alone, and that is said. What another
+object made, as a Deployment its ReplicaSets, follows that object.
 
 Exit codes: 0 all was put back; 2 not all of it.`,
 		Example: `  sconce rollback deployment/web -n shop
@@ -51,6 +52,7 @@ Exit codes: 0 all was put back; 2 not all of it.`,
 	}
 	f.clusterFlags.register(cmd)
 	_ = cmd.Flags().MarkHidden("all-kinds")
+	cmd.Flags().Lookup("namespace").Usage = "namespace of the objects (default: with --all every one, else the context's)"
 	cmd.Flags().BoolVar(&f.all, "all", false, "everything that was remediated, in the namespace or the whole cluster")
 	cmd.Flags().StringVar(&f.control, "control", "", "only what was done for this control")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "have the API server check the change, and print it, but change nothing")
@@ -180,8 +182,16 @@ func (r *rollbackRun) object(ctx context.Context, k cluster.Kind, u *unstructure
 	if r.f.control != "" {
 		controls = slices.DeleteFunc(controls, func(c string) bool { return c != r.f.control })
 	}
-	if len(controls) == 0 && asked {
+	owner := metav1.GetControllerOf(u)
+	switch {
+	case len(controls) == 0 && asked:
 		r.fail("%s holds no remediation that can be rolled back", o.Ref)
+	case owner != nil && len(controls) > 0:
+		// A Deployment's annotations are on its ReplicaSets too: the edits are not.
+		if asked {
+			r.fail("%s was made by %s %s, which is what was remediated: roll that back", o.Ref, owner.Kind, owner.Name)
+		}
+		return
 	}
 	for _, control := range controls {
 		next, err := r.control(ctx, k, o, control)

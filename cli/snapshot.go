@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sconce.dev/sconce/baseline"
-	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/source/cluster"
 	"sconce.dev/sconce/verdict"
 )
@@ -59,6 +58,8 @@ Exit codes: 0 all was read; 2 not all of it.`,
 	for _, name := range []string{"complete", "kube-version"} {
 		_ = cmd.Flags().MarkHidden(name) // they are for scanning
 	}
+	name := cmd.Flags().Lookup("baseline")
+	name.Usage, name.DefValue = "read what this baseline needs, instead of what any control needs", ""
 	cmd.Flags().StringVar(&f.name, "name", "", "what the cluster is called in the file (default: its context)")
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "show no progress on standard error")
 	return cmd
@@ -81,6 +82,7 @@ Exit codes are those of scan.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return loadSnapshot(cmd, s, f, args[0]) },
 	}
 	f.register(cmd)
+	cmd.Flags().Lookup("kube-version").Usage = versionOfServer
 	_ = cmd.Flags().MarkHidden("complete") // the file says so
 	return cmd
 }
@@ -104,15 +106,8 @@ func runSave(cmd *cobra.Command, s Streams, f *saveFlags, file string) (err erro
 	ctx, stop := interruptible()
 	defer stop()
 	wanted := f.wanted(eng)
-	all, problems := c.Kinds(ctx, func(gk object.GroupKind) bool { return gk.Kind != cluster.AnyKind || wanted(gk) })
-	h := cluster.Header{Taken: time.Now().UTC().Truncate(time.Second), Namespace: f.namespace, AllKinds: f.allKinds, Problems: problems}
-	for _, k := range all {
-		if wanted(k.GroupKind) {
-			h.Kinds = append(h.Kinds, k)
-		} else {
-			h.Others = append(h.Others, k)
-		}
-	}
+	h := c.Served(ctx).Header(wanted)
+	h.Taken, h.Namespace, h.AllKinds = time.Now().UTC().Truncate(time.Second), f.namespace, f.allKinds
 	saved, err := writeFile(file, func(out *bufio.Writer) (*cluster.Saved, error) {
 		progress := newProgress(s.Err, len(h.Kinds), "kinds", f.quiet)
 		defer progress.clear()

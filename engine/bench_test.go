@@ -4,9 +4,11 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -212,3 +214,31 @@ spec:
   - name: tmp
     emptyDir: {}
 `
+
+// pods is a kind of a cluster: a Deployment, and then its pods.
+type pods int
+
+// OwnersFirst implements snapshot.OwnersFirst.
+func (pods) OwnersFirst() bool { return true }
+
+// Read implements snapshot.Unit.
+func (n pods) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
+	_, rest, _ := strings.Cut(typicalPod, "spec:\n")
+	_, spec, _ := strings.Cut("\n"+rest, "\n")
+	indented := "    " + strings.ReplaceAll(strings.TrimSuffix(spec, "\n"), "\n", "\n    ")
+	owner := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop, uid: d}\nspec:\n  template:\n    spec:\n" + indented + "\n"
+	text(owner).Read(context.Background(), sink)
+	for i := range int(n) {
+		meta := fmt.Sprintf("  name: web-%d\n  uid: p%d\n  ownerReferences: [{kind: Deployment, uid: d, controller: true}]\n", i, i)
+		text(strings.Replace(typicalPod, "  name: web\n", meta, 1)).Read(context.Background(), sink)
+	}
+	return snapshot.Tally{}
+}
+
+// BenchmarkKind scans a cluster that has nothing but pods: one unit.
+func BenchmarkKind(b *testing.B) {
+	e := newEngine(b, "hardened")
+	for b.Loop() {
+		run(b, e, []snapshot.Unit{pods(2000)})
+	}
+}

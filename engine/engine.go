@@ -9,6 +9,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -134,14 +135,52 @@ func (e *Engine) Env() facts.Env { return *e.env }
 // that matches their kinds.
 func (e *Engine) Judge(o *object.Object) *Result { return e.JudgeIn(o, nil) }
 
+// Examined is what came of judging an object among others.
+type Examined struct {
+	Result *Result // nil where it was not judged
+	// Kept is what facts about several objects need of it, by Wholes.
+	Kept    []any
+	Problem string // why it could not be judged
+	Old     bool   // it is an old revision, which is not judged
+}
+
+// Used says whether the object is any rule's matter.
+func (x *Examined) Used() bool {
+	return x.Result != nil && len(x.Result.Outcomes) > 0 || slices.ContainsFunc(x.Kept, func(k any) bool { return k != nil })
+}
+
+// Examine judges an object among others. A fault costs that object and no more.
+func (e *Engine) Examine(o *object.Object) (out Examined) {
+	defer func() {
+		if r := recover(); r != nil {
+			out = Examined{Problem: fmt.Sprintf("a fault in Sconce kept %s from being judged; please report it: %v", o.Ref, r)}
+		}
+	}()
+	if OldRevision(o) {
+		return Examined{Old: true}
+	}
+	if missing, why := Incomplete(o); missing {
+		return Examined{Problem: why}
+	}
+	out = Examined{Result: e.Judge(o), Kept: make([]any, len(e.wholes))}
+	for i, w := range e.wholes {
+		out.Kept[i] = w.Keep(o)
+	}
+	return out
+}
+
 // JudgeIn is Judge where the object's namespace is known: the Namespace object,
 // which is namespaceObject to a rule.
 func (e *Engine) JudgeIn(o *object.Object, namespace *object.Node) *Result {
 	return e.JudgeWhile(o, namespace, func(*Result) bool { return true })
 }
 
-// JudgeWhile is JudgeIn that asks before each rule whether to go on, so that an
-// object that was made to be costly to judge can be given up.
+// goOnEvery is after how many findings of a rule is asked whether to go on.
+const goOnEvery = 100
+
+// JudgeWhile is JudgeIn that asks before each rule, and now and then within one,
+// whether to go on, so that an object that was made to be costly to judge can be
+// given up.
 func (e *Engine) JudgeWhile(o *object.Object, namespace *object.Node, goOn func(*Result) bool) *Result {
 	out := &Result{Object: o, namespace: namespace, goOn: goOn, inline: e.baseline.Inline(o, e.env.Today)}
 	e.judgeOne(out, o)
@@ -209,6 +248,10 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 	out.Findings = slices.Grow(out.Findings, len(v.Findings))
 	failed, excused, unknown := 0, 0, 0
 	for k := range v.Findings {
+		if k%goOnEvery == 0 && out.goOn != nil && !out.goOn(out) {
+			out.Cut = true
+			break
+		}
 		if !out.masked {
 			out.mask, out.masked = secret.MaskOf(o), true
 		}

@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,8 +20,9 @@ import (
 // pod has (an injected sidecar, a field that a webhook changed) is told of it.
 //
 // Anyone can write an owner reference. What that can hide is only the repetition
-// of something that is told; and what is excused in the owner is excused in what
-// it owns only where both run the same programs.
+// of something that is told of the same namespace; and what is excused in the
+// owner is excused in what it owns only where that runs the same programs: of
+// what is excused for a container all those of the owner, else no others.
 
 // Owner returns the uid of the object that controls an object, or "".
 func Owner(o *object.Object) string {
@@ -70,6 +72,14 @@ func (e *Engine) Alike(f *verdict.Finding) []string {
 	return out
 }
 
+// OfContainer says whether a finding is about one container of its object's pod,
+// and nothing beside.
+func (e *Engine) OfContainer(f *verdict.Finding) bool {
+	prefix, _ := e.podPrefix(f.Object.GroupKind())
+	element, within := below(f.Element, prefix)
+	return within && slices.ContainsFunc(object.ContainerLists[:], func(list string) bool { return strings.HasPrefix(element, "spec."+list+"[") })
+}
+
 // messages are a finding's message as it is, and without the name and the kind
 // of the object, where it tells them.
 func messages(f *verdict.Finding) []string {
@@ -117,8 +127,8 @@ type folds struct {
 	seed maphash.Seed
 
 	mu     sync.Mutex
-	nodes  map[uint64]*node  // by uid
-	byName map[uint64]uint64 // uids by the object's kind, namespace and name
+	nodes  map[uint64]*node  // by namespace and uid: an owner is in the same one
+	byName map[uint64]uint64 // keys of nodes by the object's kind, namespace and name
 
 	// low is how many units are done without a gap.
 	cond *sync.Cond
@@ -129,7 +139,7 @@ type folds struct {
 // node is an object with a uid.
 type node struct {
 	unit     int
-	owner    uint64          // its uid; 0 for none
+	owner    uint64          // its key; 0 for none
 	findings map[uint64]bool // whether they are excused
 	programs []uint64
 }
@@ -193,12 +203,13 @@ func (f *folds) see(o *object.Object, unit int) *node {
 		n.programs = append(n.programs, f.hash(p))
 	}
 	if owner := Owner(o); owner != "" {
-		n.owner = f.hash(owner)
+		n.owner = f.hash(o.Namespace, owner)
 	}
+	key := f.hash(o.Namespace, uid)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.nodes[f.hash(uid)] = n
-	f.byName[f.name(o.Ref)] = f.hash(uid)
+	f.nodes[key] = n
+	f.byName[f.name(o.Ref)] = key
 	return n
 }
 
@@ -207,6 +218,11 @@ func (f *folds) of(r object.Ref) *node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.nodes[f.byName[f.name(r)]]
+}
+
+// runs are the fields of a container that say what it runs beside its image.
+var runs = [...][]string{
+	{"command"}, {"args"}, {"lifecycle"}, {"livenessProbe", "exec"}, {"readinessProbe", "exec"}, {"startupProbe", "exec"},
 }
 
 // Programs are the containers of an object, by what they run; it returns false
@@ -224,9 +240,9 @@ func (e *Engine) Programs(o *object.Object) ([]string, bool) {
 	for _, list := range object.ContainerLists {
 		for _, c := range facts.Items(pod.At("spec", list)) {
 			texts := []string{list, c.Get("name").Str(), c.Get("image").Str()}
-			for _, field := range [...]string{"command", "args"} {
-				if n := c.Get(field); n != nil {
-					texts = append(texts, field, string(n.JSON()))
+			for _, path := range runs {
+				if n := c.At(path...); n != nil {
+					texts = append(texts, strings.Join(path, "."), string(n.JSON()))
 				}
 			}
 			out = append(out, strings.Join(texts, "\x00"))
@@ -241,9 +257,13 @@ func (f *folds) put(n *node, findings []verdict.Finding) {
 		return
 	}
 	keys := make(map[uint64]bool, len(findings))
+	note := func(all map[uint64]bool, key uint64, excepted bool) {
+		before, has := all[key]
+		all[key] = excepted && (before || !has)
+	}
 	for i := range findings {
 		for _, text := range f.e.Alike(&findings[i]) {
-			keys[f.hash(text)] = findings[i].Excepted != nil
+			note(keys, f.hash(text), findings[i].Excepted != nil)
 		}
 	}
 	f.mu.Lock()
@@ -253,7 +273,7 @@ func (f *folds) put(n *node, findings []verdict.Finding) {
 		return
 	}
 	for k, excepted := range keys {
-		n.findings[k] = excepted
+		note(n.findings, k, excepted)
 	}
 }
 
@@ -273,9 +293,10 @@ func (f *folds) ready(n *node, unit int) bool {
 	return false
 }
 
-// has says whether an object's owner has one of the findings, and whether that
-// is excused: in the owner or in one that has it in common with that.
-func (f *folds) has(n *node, keys []uint64) (found, excepted bool) {
+// has says whether an object's owner has a finding, by its keys, and whether that
+// is excused: in the owner or in one that has it in common with that. It may be
+// about a container, or else is about the pod.
+func (f *folds) has(n *node, keys []uint64, container bool) (found, excepted bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	owned := n
@@ -288,7 +309,7 @@ func (f *folds) has(n *node, keys []uint64) (found, excepted bool) {
 		if !in {
 			break
 		}
-		if excused && !n.runs(owner.programs) {
+		if excused && !(n.runs(owner.programs) && (container || len(n.programs) == len(owner.programs))) {
 			return found, false
 		}
 		found, excepted = true, excepted || excused
@@ -300,12 +321,12 @@ func (f *folds) has(n *node, keys []uint64) (found, excepted bool) {
 // MaxOwners is how many owners above one another are followed.
 const MaxOwners = 8
 
-// any says whether the object has one of the findings, and whether one that it
-// has is excused.
+// any says whether the object has one of the findings, and whether those that it
+// has are excused.
 func (n *node) any(keys []uint64) (found, excepted bool) {
 	for _, k := range keys {
 		if excused, ok := n.findings[k]; ok {
-			found, excepted = true, excepted || excused
+			found, excepted = true, excused && (excepted || !found)
 		}
 	}
 	return found, excepted
@@ -329,7 +350,8 @@ func (n *node) runs(programs []uint64) bool {
 // how many these were. A verdict that was failed by nothing but what is excused
 // there is excused.
 func (f *folds) fold(n *node, r *Result) int {
-	excused := map[string]bool{} // whether all that failed of a control is
+	excused := map[string]bool{}   // whether all that failed of a control is
+	undecided := map[string]bool{} // whether something of a control is unknown
 	kept := r.Findings[:0]
 	before := len(r.Findings)
 	for i := range r.Findings {
@@ -338,10 +360,13 @@ func (f *folds) fold(n *node, r *Result) int {
 		for _, text := range f.e.Alike(finding) {
 			keys = append(keys, f.hash(text))
 		}
-		found, excepted := f.has(n, keys)
-		if finding.Outcome == verdict.Fail {
+		found, excepted := f.has(n, keys, f.e.OfContainer(finding))
+		switch finding.Outcome {
+		case verdict.Fail:
 			all, ok := excused[finding.Control]
 			excused[finding.Control] = (all || !ok) && (finding.Excepted != nil || found && excepted)
+		case verdict.Unknown:
+			undecided[finding.Control] = true
 		}
 		if !found {
 			kept = append(kept, *finding)
@@ -351,7 +376,12 @@ func (f *folds) fold(n *node, r *Result) int {
 	r.Findings = kept
 	for i := range r.Outcomes {
 		ro := &r.Outcomes[i]
-		if ro.Outcome == verdict.Fail && excused[f.e.rules[ro.Rule].Name] {
+		control := f.e.rules[ro.Rule].Name
+		switch {
+		case ro.Outcome != verdict.Fail || !excused[control]:
+		case undecided[control]:
+			ro.Outcome = verdict.Unknown
+		default:
 			ro.Excepted = true
 		}
 	}

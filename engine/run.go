@@ -5,11 +5,13 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"sconce.dev/sconce/api/v1alpha1"
-	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/snapshot"
 	"sconce.dev/sconce/verdict"
@@ -127,9 +129,7 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	if err := total.add(e.late(total.waiting, folds, keep), out.silent()); err != nil {
 		return nil, err
 	}
-	env := *e.env
-	env.Complete = env.Complete && total.summary.Problems == 0 // what could not be read may hold what is missing
-	derived := e.facts(ctx, &env, total.kept, folds, keep)
+	derived := e.facts(ctx, total, folds, keep)
 	if err := total.add(derived, out.silent()); err != nil {
 		return nil, err
 	}
@@ -154,11 +154,13 @@ func (e *Engine) late(all []*waiting, folds *folds, keep int) (out *perUnit) {
 }
 
 // facts derives what all objects together tell, and judges it.
-func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, folds *folds, keep int) (out *perUnit) {
+func (e *Engine) facts(ctx context.Context, t *total, folds *folds, keep int) (out *perUnit) {
 	out = e.newUnit()
 	defer out.recover()
 	for i, w := range e.wholes {
-		w.Derive(kept[i], env, func(fact *object.Object) {
+		env := *e.env
+		env.Complete = env.Complete && !slices.ContainsFunc(slices.Collect(maps.Keys(t.unread)), w.Lacks)
+		w.Derive(t.kept[i], &env, func(fact *object.Object) {
 			if ctx.Err() != nil {
 				return // Run says so
 			}
@@ -168,7 +170,7 @@ func (e *Engine) facts(ctx context.Context, env *facts.Env, kept [][]any, folds 
 				e.count(out, r, fact, keep)
 			}
 		})
-		kept[i] = nil
+		t.kept[i] = nil
 	}
 	for _, w := range out.waiting {
 		out.folded += folds.fold(w.node, w.result)
@@ -214,6 +216,14 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, index int, folds *fo
 	seen := map[object.Ref]object.Position{} // places, not objects: those must go
 	defer folds.finished(index)
 	defer out.recover()
+	var objects []*object.Object // that were not judged yet
+	take := func() {
+		for i, x := range e.examine(objects) {
+			e.take(ctx, out, objects[i], &x, folds, keep)
+		}
+		clear(objects)
+		objects = objects[:0]
+	}
 	out.tally = u.Read(ctx, snapshot.Sink{
 		Object: func(o *object.Object) {
 			if first, ok := seen[o.Ref]; ok && o.Name != "" {
@@ -221,11 +231,39 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, index int, folds *fo
 			} else {
 				seen[o.Ref] = object.Position{File: o.Origin.Source, Line: int(o.Root.Line)}
 			}
-			e.object(ctx, out, o, folds, keep)
+			if objects = append(objects, o); !out.ownersFirst || len(objects) == ahead {
+				take()
+			}
 		},
 		Problem: func(p verdict.Problem) { out.problems = append(out.problems, p) },
 	})
+	take()
 	e.settle(out, folds, keep)
+	return out
+}
+
+// ahead is how many objects of a kind of a cluster are judged at once: a cluster
+// may have nothing but pods. Of files one after the other is, so that of a large
+// one no more than a document is held.
+const ahead = 64
+
+// examine judges objects on all processors.
+func (e *Engine) examine(objects []*object.Object) []Examined {
+	out := make([]Examined, len(objects))
+	if len(objects) == 1 {
+		out[0] = e.Examine(objects[0])
+		return out
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(objects)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(objects)); i = next.Add(1) - 1 {
+				out[i] = e.Examine(objects[i])
+			}
+		})
+	}
+	workers.Wait()
 	return out
 }
 
@@ -265,26 +303,24 @@ func (e *Engine) tooMany(out *perUnit, o *object.Object) {
 	})
 }
 
-// object judges one object and counts its verdicts.
-func (e *Engine) object(ctx context.Context, out *perUnit, o *object.Object, folds *folds, keep int) {
-	if OldRevision(o) {
+// take counts the verdicts on an object.
+func (e *Engine) take(ctx context.Context, out *perUnit, o *object.Object, x *Examined, folds *folds, keep int) {
+	if x.Old {
 		out.old++
 		return
 	}
-	if missing, why := Incomplete(o); missing {
-		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: hidden(o, o.Position(nil)), Message: why})
+	if x.Problem != "" {
+		out.problems = append(out.problems, verdict.Problem{Stage: verdict.Parsing, Position: hidden(o, o.Position(nil)), Message: x.Problem})
 		return
 	}
-	r := e.Judge(o)
+	r := x.Result
 	out.notices = append(out.notices, r.Notices...)
-	used := len(r.Outcomes) > 0
-	for i, w := range e.wholes {
-		if k := w.Keep(o); k != nil {
+	for i, k := range x.Kept {
+		if k != nil {
 			out.kept[i] = append(out.kept[i], k)
-			used = true
 		}
 	}
-	if !used {
+	if !x.Used() {
 		out.other++
 		return
 	}

@@ -21,15 +21,16 @@ type total struct {
 	summary      *verdict.Summary
 	fingerprints map[uint64]int32 // how often each was met, by the hash of it
 	seed         maphash.Seed
-	kept         [][]any    // for facts about all objects, in the order of the units
-	waiting      []*waiting // results of objects whose owner was not met yet
-	waitingCount int        // of their findings
+	unread       map[object.GroupKind]bool // kinds with which there was a problem
+	kept         [][]any                   // for facts about all objects, in the order of the units
+	waiting      []*waiting                // results of objects whose owner was not met yet
+	waitingCount int                       // of their findings
 }
 
 func (e *Engine) newTotal() *total {
 	return &total{
 		e: e, counts: make([]verdict.Counts, len(e.rules)), fingerprints: map[uint64]int32{}, seed: maphash.MakeSeed(),
-		kept: make([][]any, len(e.wholes)),
+		kept: make([][]any, len(e.wholes)), unread: map[object.GroupKind]bool{},
 		summary: &verdict.Summary{
 			BySeverity: map[v1alpha1.Severity]verdict.Counts{},
 			ByCell:     map[string]verdict.Counts{},
@@ -67,6 +68,7 @@ func (t *total) add(u *perUnit, out Output) error {
 		s.Findings[severity] += n
 	}
 	for _, p := range u.problems {
+		t.unread[p.Of] = true // it may hold what is missing
 		if err := out.Problem(p); err != nil {
 			return err
 		}

@@ -72,6 +72,13 @@ type Whole struct {
 	Parts *Parts
 }
 
+// Lacks says whether objects of a kind that could not be read may be among what
+// facts come from. A kind that is not said may be any.
+func (w *Whole) Lacks(gk object.GroupKind) bool {
+	return gk.Group == "" && (gk.Kind == "" || gk.Kind == AnyKind) ||
+		slices.ContainsFunc(w.Kinds, func(kind string) bool { return w.From(kind).Has(gk) })
+}
+
 // Parts cuts objects that each say their namespace into parts, by namespaces as
 // a rule, so that a change of one object derives little again. What a part does
 // not know by itself it asks the others by a key.

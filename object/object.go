@@ -224,7 +224,14 @@ func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 		}
 		return fromList(root, items, origin)
 	}
-	o := &Object{Root: root, Origin: origin, Ref: Ref{APIVersion: apiVersion.Text, Kind: kind.Text}}
+	return []*Object{New(root, origin)}, nil
+}
+
+// New returns the object of a tree, whatever its kind: what is called a list may
+// be a custom resource of that name.
+func New(root *Node, origin *Origin) *Object {
+	apiVersion, kind := root.Get("apiVersion").Str(), root.Get("kind").Str()
+	o := &Object{Root: root, Origin: origin, Ref: Ref{APIVersion: apiVersion, Kind: kind}}
 	o.Small = root.weigh(SmallSize) > 0
 	meta := root.Get("metadata")
 	o.Namespace = meta.Get("namespace").Str()
@@ -233,7 +240,7 @@ func FromNode(root *Node, origin *Origin) ([]*Object, error) {
 	case meta.Get("generateName").Str() != "":
 		o.Name = meta.Get("generateName").Text + "*"
 	}
-	return []*Object{o}, nil
+	return o
 }
 
 // fromList returns a List's items, and what is wrong with those that are no

@@ -192,6 +192,9 @@ type Problem struct {
 	Position object.Position `json:"position"`
 	// Message says why, and what to do.
 	Message string `json:"message"`
+	// Of is the kind of what could not be read, or all kinds of a group; where it
+	// is not set anything may be missing.
+	Of object.GroupKind `json:"-"`
 }
 
 // NoticeKind is what a Notice is about.

@@ -224,6 +224,7 @@ func derive(p *facts.Part, env *facts.Env, yield func(*object.Object)) {
 // aboutCluster yields the facts about the cluster.
 func (x *index) aboutCluster(yield func(*object.Object)) {
 	x.askNamespaces()
+	x.askAdmission()
 	if of := x.first(); of != nil {
 		yield(x.cluster(of))
 	}

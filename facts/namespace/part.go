@@ -25,6 +25,7 @@ func partOf(ref object.Ref) string {
 const (
 	keyPolicies   = "policies above namespaces"
 	keyNamespaces = "namespaces"
+	keyAdmission  = "policies of admission"
 	keyPods       = "pods"
 	keyUndeclared = "pods in namespaces of which the labels are not known"
 )
@@ -56,6 +57,8 @@ func tell(part string, kept []any) []facts.Told {
 		switch kindOf(o) {
 		case ciliumClusterPolicy, calicoClusterPolicy, adminPolicy, baselinePolicy:
 			out = append(out, facts.Told{Key: keyPolicies, Value: o})
+		case admissionPolicy:
+			out = append(out, facts.Told{Key: keyAdmission, Value: o})
 		case service:
 			out = append(out, facts.Told{Key: keyService(o.Namespace, o.Name), Value: o})
 		}
@@ -102,6 +105,13 @@ func (x *index) askPolicies() {
 	for _, v := range x.ask(keyPolicies) {
 		o := v.(*object.Object)
 		x.above = append(x.above, readPolicies(kindOf(o), o)...)
+	}
+}
+
+// askAdmission adds the policies of admission that other parts tell of.
+func (x *index) askAdmission() {
+	for _, v := range x.ask(keyAdmission) {
+		x.admission = append(x.admission, v.(*object.Object))
 	}
 }
 

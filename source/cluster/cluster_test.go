@@ -102,6 +102,13 @@ func TestPages(t *testing.T) {
 				list(w, "", "a", "b", "c")
 			}
 		}, "a b c", ""},
+		{"tokens that are offered expire for ever", func(_ int, w http.ResponseWriter, token string) {
+			if token == "" {
+				list(w, "old", "a")
+				return
+			}
+			status(w, 410, "Expired", "new")
+		}, "a", "the end was never reached"},
 		{"tokens expire for ever", func(_ int, w http.ResponseWriter, token string) {
 			if token == "" {
 				list(w, "old", "a")
@@ -220,6 +227,31 @@ func TestSnapshotFiles(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestSnapshotFailed: what was not found out when a file was saved is unknown
+// where a scan of it needs that, though nobody needed it then.
+func TestSnapshotFailed(t *testing.T) {
+	served := Served{Kinds: []Kind{widgets}, Failed: []Failed{{Group: "policy.example.com", Problem: verdict.Problem{Message: "does not answer"}}}}
+	h := served.Header(func(gk object.GroupKind) bool { return gk.Group == "example.com" })
+	if len(h.Kinds) != 1 || len(h.Problems) > 0 {
+		t.Fatalf("%+v", h)
+	}
+	var out bytes.Buffer
+	c := serve(t, func(w http.ResponseWriter, _ string) { list(w, "") })
+	if _, err := c.Save(t.Context(), &out, h, func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	for group, want := range map[string]string{"example.com": "", "policy.example.com": "does not answer"} {
+		s, err := Open("file", bytes.NewReader(out.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, problems := read(s.Units(func(gk object.GroupKind) bool { return gk.Group == group })[0])
+		if got := strings.Join(problems, "; "); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: problems %q, want %q", group, got, want)
+		}
 	}
 }
 

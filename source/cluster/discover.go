@@ -18,10 +18,51 @@ import (
 	"sconce.dev/sconce/verdict"
 )
 
-// Kinds returns the kinds that the API serves and that are wanted, each in its
-// preferred version, owners before what they own. A group of which it cannot be
-// found out what it serves is a problem, if something of it may be wanted.
+// Served is what the API of a cluster serves.
+type Served struct {
+	// Kinds can be listed; each is in its preferred version.
+	Kinds []Kind
+	// Failed are groups of which it cannot be found out what they hold.
+	Failed []Failed
+	// Problems are those of no group.
+	Problems []verdict.Problem
+}
+
+// Failed is a group of which it cannot be found out what kinds it has.
+type Failed struct {
+	Group   string          `json:"group"`
+	Problem verdict.Problem `json:"problem"`
+}
+
+// Wanted returns the kinds that are wanted, owners before what they own. A group
+// of which it cannot be found out what it serves is a problem, if something of
+// it may be wanted.
+func (s *Served) Wanted(wanted func(object.GroupKind) bool) ([]Kind, []verdict.Problem) {
+	kinds, problems := slices.Clone(s.Kinds), slices.Clone(s.Problems)
+	kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return !wanted(k.GroupKind) })
+	all := slices.Clone(kinds)
+	kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return servedElsewhere(k, all) })
+	slices.SortFunc(kinds, byOwnership)
+	for _, f := range s.Failed {
+		if f.wanted(wanted) {
+			problems = append(problems, f.Problem)
+		}
+	}
+	return kinds, problems
+}
+
+func (f *Failed) wanted(wanted func(object.GroupKind) bool) bool {
+	return wanted(object.GroupKind{Group: f.Group, Kind: AnyKind})
+}
+
+// Kinds returns the kinds that the API serves and that are wanted; see
+// Served.Wanted.
 func (c *Cluster) Kinds(ctx context.Context, wanted func(object.GroupKind) bool) ([]Kind, []verdict.Problem) {
+	return c.Served(ctx).Wanted(wanted)
+}
+
+// Served finds out what the API serves.
+func (c *Cluster) Served(ctx context.Context) *Served {
 	var lists []*metav1.APIResourceList
 	var partial *discovery.ErrGroupDiscoveryFailed
 	err := c.try(ctx, func(ctx context.Context) (err error) {
@@ -32,17 +73,17 @@ func (c *Cluster) Kinds(ctx context.Context, wanted func(object.GroupKind) bool)
 		}
 		return err
 	})
-	var problems []verdict.Problem
+	out := &Served{}
 	if partial != nil {
-		problems = c.failedGroups(partial.Groups, wanted)
+		out.Failed = c.failedGroups(partial.Groups)
 	} else if err != nil {
-		return nil, []verdict.Problem{c.problem(verdict.Discovering, "finding out which kinds the API serves: %s", c.reason(err))}
+		out.Problems = append(out.Problems, c.problem(verdict.Discovering, "finding out which kinds the API serves: %s", c.reason(err)))
+		return out
 	}
-	var out []Kind
 	for _, list := range lists {
 		gv, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
-			problems = append(problems, c.problem(verdict.Discovering, "the API serves a group with the name %q, which is none", list.GroupVersion))
+			out.Problems = append(out.Problems, c.problem(verdict.Discovering, "the API serves a group with the name %q, which is none", list.GroupVersion))
 			continue
 		}
 		for _, r := range list.APIResources {
@@ -50,14 +91,12 @@ func (c *Cluster) Kinds(ctx context.Context, wanted func(object.GroupKind) bool)
 				GroupKind: object.GroupKind{Group: cmp.Or(r.Group, gv.Group), Kind: r.Kind}, Version: cmp.Or(r.Version, gv.Version),
 				Resource: r.Name, Namespaced: r.Namespaced,
 			}
-			if slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") && wanted(k.GroupKind) {
-				out = append(out, k)
+			if slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
+				out.Kinds = append(out.Kinds, k)
 			}
 		}
 	}
-	out = slices.DeleteFunc(out, func(k Kind) bool { return servedElsewhere(k, out) })
-	slices.SortFunc(out, byOwnership)
-	return out, problems
+	return out
 }
 
 // AnyKind stands for the kinds of a group of which it is not known what they
@@ -76,19 +115,18 @@ func lost(partial *discovery.ErrGroupDiscoveryFailed) bool {
 	return false
 }
 
-// failedGroups are the problems with groups of which it could not be found out what they hold.
-func (c *Cluster) failedGroups(failed map[schema.GroupVersion]error, wanted func(object.GroupKind) bool) []verdict.Problem {
-	var out []verdict.Problem
+// failedGroups are the groups of which it could not be found out what they hold.
+func (c *Cluster) failedGroups(failed map[schema.GroupVersion]error) []Failed {
+	var out []Failed
 	for _, gv := range slices.SortedFunc(maps.Keys(failed), func(x, y schema.GroupVersion) int { return strings.Compare(x.String(), y.String()) }) {
-		if !wanted(object.GroupKind{Group: gv.Group, Kind: AnyKind}) {
-			continue
-		}
 		why := c.reason(failed[gv])
 		if stale := (discovery.StaleGroupVersionError{}); errors.As(failed[gv], &stale) {
 			why = "the API server that is registered for it does not answer"
 		}
-		out = append(out, c.problem(verdict.Discovering,
-			"finding out which kinds %s has: %s; what is of these kinds was not judged; see `kubectl get apiservice %s.%s`, and remove it if nothing serves it any more", gv, why, gv.Version, gv.Group))
+		p := c.problem(verdict.Discovering,
+			"finding out which kinds %s has: %s; what is of these kinds was not judged; see `kubectl get apiservice %s.%s`, and remove it if nothing serves it any more", gv, why, gv.Version, gv.Group)
+		p.Of = object.GroupKind{Group: gv.Group, Kind: AnyKind}
+		out = append(out, Failed{gv.Group, p})
 	}
 	return out
 }

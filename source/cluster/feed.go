@@ -49,8 +49,8 @@ func (c *Cluster) Feed(ctx context.Context, k Kind, h Handler) {
 	backoff := feedBackoff
 	for ctx.Err() == nil {
 		err := f.listAndWatch(ctx)
-		if f.reached {
-			backoff, f.reached = feedBackoff, false
+		if f.followed {
+			backoff, f.followed = feedBackoff, false
 		}
 		if ctx.Err() == nil {
 			f.failed(err)
@@ -76,8 +76,10 @@ type feed struct {
 	h     Handler
 	known map[name]uint32 // the list in which an object was last met
 	pass  uint32
-	troubled,
-	reached bool
+	// troubled says that a problem was told and is not over, followed that the
+	// kind was followed for a while since it was listed: where that does not
+	// succeed, listing it again would cost the API server more each time.
+	troubled, followed bool
 }
 
 // name names an object within its kind.
@@ -92,15 +94,16 @@ func (f *feed) listAndWatch(ctx context.Context) error {
 	f.pass++
 	version, err := f.c.each(ctx, r, f.k, f.set)
 	if gone(err) {
-		f.sweep() // the kind is not served: it has no objects
+		f.pass++ // the kind is not served: it has no objects
+		f.sweep()
 		f.fine()
+		f.h.Synced(f.k)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	f.sweep()
-	f.fine()
 	f.h.Synced(f.k)
 	return f.follow(ctx, r, version)
 }
@@ -135,7 +138,6 @@ func (f *feed) delete(n name) {
 
 // fine says that the kind can be read, if that was not so.
 func (f *feed) fine() {
-	f.reached = true
 	if f.troubled {
 		f.troubled = false
 		f.h.Problem(f.k, nil)
@@ -195,7 +197,14 @@ func (f *feed) follow(ctx context.Context, r reader, version string) error {
 // minutes.
 func (f *feed) watch(ctx context.Context, r reader, version *string) error {
 	seconds := int64(300 + rand.IntN(300)) // not all at once
+	// A connection may be dead and not say so: then not even its end comes.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+f.c.patience.request)
+	defer cancel()
+	opening := time.AfterFunc(f.c.patience.request, cancel)
 	w, err := r.watch(ctx, metav1.ListOptions{ResourceVersion: *version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
+	if late := !opening.Stop(); late && err != nil {
+		return context.DeadlineExceeded
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +214,9 @@ func (f *feed) watch(ctx context.Context, r reader, version *string) error {
 		if err := f.event(e, version); err != nil {
 			return err
 		}
+		f.followed = true
 	}
+	f.followed = true
 	return nil
 }
 

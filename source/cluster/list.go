@@ -162,11 +162,7 @@ func (c *Cluster) live(k Kind, o runtime.Object) (Live, error) {
 		root = nodeOf(o)
 	}
 	root.Fields = withKind(root.Fields, k)
-	objects, err := object.FromNode(root, origin)
-	if err != nil || len(objects) != 1 {
-		return Live{}, fmt.Errorf("%s %s is no object", k, m.GetName())
-	}
-	out.Object = objects[0]
+	out.Object = object.New(root, origin)
 	return out, nil
 }
 
@@ -198,21 +194,24 @@ var origin = &object.Origin{}
 func (c *Cluster) each(ctx context.Context, r reader, k Kind, take func(Live)) (string, error) {
 	seen := map[string]bool{}
 	token, first := "", ""
-	for restarts := 0; ; {
+	for restarts, stuck := 0, 0; ; {
 		p, err := c.page(ctx, r, k, token)
 		if err != nil && token != "" && expired(err) {
 			var again bool
 			if token, again = inconsistent(err); again {
-				continue
+				stuck++
+			} else {
+				restarts++
 			}
-			if restarts++; restarts > 3 {
-				return "", fmt.Errorf("the API server forgot the state that it was reading %d times, so that the end was never reached: %w", restarts, err)
+			if forgot := max(restarts, stuck); forgot > maxForgotten {
+				return "", fmt.Errorf("the API server forgot the state that it was reading %d times, so that the end was never reached: %w", forgot, err)
 			}
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
+		stuck = 0
 		for _, o := range p.objects {
 			if key := o.key(); !seen[key] {
 				seen[key] = true
@@ -227,6 +226,10 @@ func (c *Cluster) each(ctx context.Context, r reader, k Kind, take func(Live)) (
 		}
 	}
 }
+
+// maxForgotten is how often the API server may forget the state that pages are
+// cut from: in all where the kind is then read again, and else before a page.
+const maxForgotten = 3
 
 // key tells an object from all others of its kind.
 func (l *Live) key() string {

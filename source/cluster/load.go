@@ -123,11 +123,18 @@ func (s *Snapshot) Units(wanted func(object.GroupKind) bool) []snapshot.Unit {
 	var told problems
 	for _, k := range s.Header.Others {
 		if wanted(k.GroupKind) {
-			told = append(told, s.problem("holds no %s, though the cluster served them and a control is about them: save it again with the baseline that it is scanned with", k))
+			p := s.problem("holds no %s, though the cluster served them and a control is about them: save it again with the baseline that it is scanned with", k)
+			p.Of = k.GroupKind
+			told = append(told, p)
+		}
+	}
+	for _, f := range s.Header.Failed {
+		if f.wanted(wanted) {
+			told = append(told, s.cleaned(f.Problem, object.GroupKind{Group: f.Group, Kind: AnyKind}))
 		}
 	}
 	for _, p := range s.Header.Problems {
-		told = append(told, s.cleaned(p))
+		told = append(told, s.cleaned(p, object.GroupKind{}))
 	}
 	out := []snapshot.Unit{told}
 	s.turns = make([]chan struct{}, len(s.Header.Kinds)+1)
@@ -145,10 +152,10 @@ func (s *Snapshot) problem(format string, args ...any) verdict.Problem {
 	return verdict.Problem{Stage: verdict.Reading, Position: object.Position{File: s.name}, Message: fmt.Sprintf(format, args...)}
 }
 
-// cleaned returns a problem of the file as one may be shown: anyone may have
-// written it.
-func (s *Snapshot) cleaned(p verdict.Problem) verdict.Problem {
-	return verdict.Problem{Stage: verdict.Reading, Message: verdict.Redact(p.Message)}
+// cleaned returns a problem of the file with a kind as one may be shown: anyone
+// may have written it.
+func (s *Snapshot) cleaned(p verdict.Problem, of object.GroupKind) verdict.Problem {
+	return verdict.Problem{Stage: verdict.Reading, Message: verdict.Redact(p.Message), Of: of}
 }
 
 // next returns the next line, or nil where there is no other that can be read.
@@ -216,7 +223,7 @@ func (u *saved) take(l *line, sink snapshot.Sink) {
 	switch {
 	case !u.wanted:
 	case l.Problem != nil:
-		sink.Problem(u.s.cleaned(*l.Problem))
+		sink.Problem(u.s.cleaned(*l.Problem, u.s.Header.Kinds[u.kind].GroupKind))
 	case l.Object != nil:
 		o, err := u.s.object(u.s.Header.Kinds[u.kind], l)
 		if err != nil {
@@ -242,14 +249,11 @@ func (s *Snapshot) object(k Kind, l *line) (*object.Object, error) {
 			return nil, err
 		}
 	}
-	objects, err := object.FromNode(root, origin)
-	if err != nil {
-		return nil, err
-	}
-	if len(objects) != 1 || objects[0].GroupKind() != k.GroupKind {
+	o := object.New(root, origin)
+	if o.GroupKind() != k.GroupKind {
 		return nil, fmt.Errorf("it is no %s", k.Kind)
 	}
-	return objects[0], nil
+	return o, nil
 }
 
 // ending checks that the file was read to its end.

@@ -86,6 +86,12 @@ var forbiddenUser = regexp.MustCompile(`User "([^"]*)" cannot`)
 
 // refused says that a kind could not be listed or watched, why, and what to do.
 func (c *Cluster) refused(verb string, k Kind, namespace string, err error) verdict.Problem {
+	p := c.why(verb, k, namespace, err)
+	p.Of = k.GroupKind
+	return p
+}
+
+func (c *Cluster) why(verb string, k Kind, namespace string, err error) verdict.Problem {
 	where := ""
 	if namespace != "" {
 		where = " in the namespace " + namespace

@@ -8,6 +8,7 @@ import (
 	gojson "encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,8 +44,27 @@ type Header struct {
 	// Kinds were read, in the order of the file; Others are served too.
 	Kinds  []Kind `json:"kinds"`
 	Others []Kind `json:"others"`
+	// Failed are groups of which it could not be found out what they hold, and
+	// of which nothing was to be read.
+	Failed []Failed `json:"failed,omitempty"`
 	// Problems came up before anything was read.
 	Problems []verdict.Problem `json:"problems,omitempty"`
+}
+
+// Header returns the header of a file that holds the kinds that are wanted, and
+// says what else there is.
+func (s *Served) Header(wanted func(object.GroupKind) bool) Header {
+	h := Header{Failed: slices.DeleteFunc(slices.Clone(s.Failed), func(f Failed) bool { return f.wanted(wanted) })}
+	_, h.Problems = s.Wanted(wanted)
+	all, _ := s.Wanted(func(gk object.GroupKind) bool { return gk.Kind != AnyKind })
+	for _, k := range all {
+		if wanted(k.GroupKind) {
+			h.Kinds = append(h.Kinds, k)
+		} else {
+			h.Others = append(h.Others, k)
+		}
+	}
+	return h
 }
 
 // line is any other line of a snapshot file: what follows a kind is of that
