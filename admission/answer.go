@@ -16,6 +16,7 @@ import (
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -37,9 +38,20 @@ func (r *request) allow(d Decision) Outcome {
 	return Outcome{Decision: d, Response: &admissionv1.AdmissionResponse{UID: r.UID, Allowed: true}}
 }
 
-// unreadable answers a request whose object cannot be read.
-func (r *request) unreadable(what string, err error, opts Options) Outcome {
+// unreadable answers a request whose object cannot be judged, which is the
+// object's doing: it is denied where a rule denies anything, whatever the failure
+// policy.
+func (r *request) unreadable(e *engine.Engine, what string, err error, opts Options) Outcome {
+	if slices.ContainsFunc(e.Rules(), func(rule *baseline.Rule) bool { return strictness(rule.Action) >= strictness(v1alpha1.Ratchet) }) {
+		opts.FailurePolicy = v1alpha1.FailClosed
+	}
+	return r.unjudged(what, err, opts)
+}
+
+// unjudged answers a request whose object was not judged by the failure policy.
+func (r *request) unjudged(what string, err error, opts Options) Outcome {
 	out := r.allow(Warned)
+	out.Object = object.Ref{APIVersion: metav1.GroupVersion{Group: r.Kind.Group, Version: r.Kind.Version}.String(), Kind: r.Kind.Kind, Namespace: r.Namespace, Name: r.Name}
 	text := fmt.Sprintf("Sconce could not judge this: request.%s: %v", what, err)
 	if opts.FailurePolicy != v1alpha1.FailClosed {
 		out.Response.Warnings = []string{line(text, maxWarning)}
@@ -144,7 +156,7 @@ func entry(e *engine.Engine, findings []*verdict.Finding) string {
 // said is what a finding says; an unknown one that it could not be decided.
 func said(f *verdict.Finding) string {
 	if f.Outcome == verdict.Unknown {
-		return "could not be decided, and the control fails closed: " + f.Message
+		return "could not be decided, so it is not let through: " + f.Message
 	}
 	return f.Message
 }

@@ -3,6 +3,7 @@
 package admission
 
 import (
+	"encoding/json"
 	"mime"
 	"net/http"
 	"strings"
@@ -45,6 +46,33 @@ func decode(body []byte) (*request, error) {
 		return nil, refuse(http.StatusBadRequest, "body", "the AdmissionReview's request has no uid, so there is nothing to answer to")
 	}
 	return out, nil
+}
+
+// beside reads of an AdmissionReview what stands beside its objects, where one of
+// these is more than decode takes; nil if it is none.
+func beside(body []byte) *request {
+	var review struct {
+		metav1.TypeMeta
+		Request struct {
+			UID         types.UID                   `json:"uid"`
+			Kind        metav1.GroupVersionKind     `json:"kind"`
+			Resource    metav1.GroupVersionResource `json:"resource"`
+			SubResource string                      `json:"subResource"`
+			Name        string                      `json:"name"`
+			Namespace   string                      `json:"namespace"`
+			Operation   admissionv1.Operation       `json:"operation"`
+			UserInfo    authenticationv1.UserInfo   `json:"userInfo"`
+			DryRun      *bool                       `json:"dryRun"`
+		} `json:"request"`
+	}
+	if json.Unmarshal(body, &review) != nil || review.TypeMeta != answerType || review.Request.UID == "" {
+		return nil
+	}
+	q := &review.Request
+	return &request{AdmissionRequest: &admissionv1.AdmissionRequest{
+		UID: q.UID, Kind: q.Kind, Resource: q.Resource, SubResource: q.SubResource, Name: q.Name, Namespace: q.Namespace,
+		Operation: q.Operation, UserInfo: q.UserInfo, DryRun: q.DryRun,
+	}}
 }
 
 // asked returns what a request says beside its objects. Its strings are copies.

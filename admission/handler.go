@@ -157,7 +157,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, choose func(Engi
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(r.Context(), h.timeout(r))
+	// The API server must still be there when the answer comes.
+	ctx, cancel := context.WithTimeout(r.Context(), h.timeout(r)*3/5)
 	defer cancel()
 	body, err := h.limiter.read(w, r, h.timeout(r))
 	if err != nil {
@@ -169,9 +170,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, choose func(Engi
 		return nil, err
 	}
 	defer done()
-	review, err := decode(body.data)
-	if err != nil {
-		return nil, err
+	review, unread := decode(body.data)
+	if unread != nil {
+		if review = beside(body.data); review == nil {
+			return nil, unread
+		}
 	}
 	review.late = func() bool { return ctx.Err() != nil }
 	e := choose(h.Engines())
@@ -181,7 +184,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, choose func(Engi
 	opts := h.Options
 	opts.FailurePolicy = policy
 	out := review.allow(Skipped)
-	if !review.skipped() {
+	switch {
+	case review.skipped():
+	case unread != nil && policy == "":
+		out = review.unjudged("object", unread, opts)
+	case unread != nil:
+		out = review.unreadable(e, "object", unread, opts)
+	default:
 		out = do(review, e, opts)
 	}
 	return &Answer{Request: review.AdmissionRequest, Outcome: out}, write(w, out.Response)

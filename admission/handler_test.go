@@ -135,6 +135,40 @@ func TestHandlerRefuses(t *testing.T) {
 	}
 }
 
+// TestHandlerReadsWhatIsStored holds that an object as large as etcd takes is
+// judged, and that one which cannot be read is denied: refused, it would pass
+// where the failure policy is Ignore.
+func TestHandlerReadsWhatIsStored(t *testing.T) {
+	h := houseHandler(t, nil)
+	filled := pod(`"hostNetwork":true,`, `"args":["`+strings.Repeat("<", 3<<19)+`"],`)
+	for name, c := range map[string]struct {
+		object, old, says string
+		path              string
+		allowed           bool
+	}{
+		"escaped":            {filled, "", "host-network", admission.IgnorePath, false},
+		"many values":        {manyValues(), "", "could not judge", admission.IgnorePath, false},
+		"deep":               {strings.Replace(filled, `"spec"`, `"deep":`+strings.Repeat("[", 2000)+strings.Repeat("]", 2000)+`,"spec"`, 1), "", "could not judge", admission.IgnorePath, false},
+		"deep, to be mended": {strings.Replace(filled, `"spec"`, `"deep":`+strings.Repeat("[", 2000)+strings.Repeat("]", 2000)+`,"spec"`, 1), "", "could not judge", admission.MutatePath, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := podRequest([]byte(c.object))
+			if c.old != "" {
+				req.Operation, req.OldObject.Raw = admissionv1.Update, []byte(c.old)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, post(c.path, string(reviewOf(t, req))))
+			var got admissionv1.AdmissionReview
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			if got.Response.UID != req.UID || got.Response.Allowed != c.allowed || !strings.Contains(w.Body.String(), c.says) {
+				t.Errorf("%.500s", w.Body)
+			}
+		})
+	}
+}
+
 func TestHandlerIsNotReady(t *testing.T) {
 	h := houseHandler(t, func(o *admission.HandlerOptions) {
 		o.Engines = func() admission.Engines { return admission.Engines{} }

@@ -18,8 +18,9 @@ import (
 // bytes more, and the trees of Parallel bodies, of which a quarter are larger than
 // freeBody.
 type Limits struct {
-	// Body is the largest body that is read, in bytes. The API server takes
-	// objects of up to 3 MiB and sends two of them at an update.
+	// Body is the largest body that is read, in bytes. etcd takes objects of up
+	// to 1.5 MiB; the API server sends two of them at an update, and needs six
+	// bytes for a character that JSON escapes. What is not read is not judged.
 	Body int
 	// Bodies is how many bytes of bodies are held at once, beside the first of
 	// each.
@@ -35,7 +36,7 @@ type Limits struct {
 
 // DefaultLimits hold for a process with 256 MiB of memory.
 func DefaultLimits() Limits {
-	return Limits{Body: 8 << 20, Bodies: 32 << 20, Requests: 1024, Parallel: 2 * runtime.GOMAXPROCS(0), Timeout: 10 * time.Second}
+	return Limits{Body: 20 << 20, Bodies: 48 << 20, Requests: 1024, Parallel: 2 * runtime.GOMAXPROCS(0), Timeout: 10 * time.Second}
 }
 
 // or fills what is zero.

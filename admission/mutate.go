@@ -32,7 +32,7 @@ func Mutate(e *engine.Engine, req *admissionv1.AdmissionRequest, opts Options) O
 	opts.FailurePolicy = v1alpha1.FailOpen
 	var err error
 	if r.object, err = object.ReadJSON(req.Object.Raw, maxValues); err != nil {
-		return r.unreadable("object", err, opts)
+		return r.unjudged("object", err, opts)
 	}
 	return r.mutate(e, opts)
 }
@@ -47,7 +47,7 @@ func (r *request) mutate(e *engine.Engine, opts Options) Outcome {
 	}
 	o, err := r.read(r.object)
 	if err != nil {
-		return r.unreadable("object", err, opts)
+		return r.unjudged("object", err, opts)
 	}
 	if controllerOf(o.Root) != nil && o.GroupKind() != (object.GroupKind{Kind: "Pod"}) {
 		return r.allow(Skipped)
@@ -61,7 +61,7 @@ func (r *request) mutate(e *engine.Engine, opts Options) Outcome {
 	}
 	patch, err := patch(o.Root, m.object.Root)
 	if err != nil {
-		return r.unreadable("object", err, opts)
+		return r.unjudged("object", err, opts)
 	}
 	kind := admissionv1.PatchTypeJSONPatch
 	out.Response.Patch, out.Response.PatchType = patch, &kind

@@ -91,6 +91,11 @@ func strictness(a v1alpha1.Action) int {
 // only those that carry a whole pod (pods/ephemeralcontainers, pods/resize).
 // What is being deleted is never in the way of its deletion.
 //
+// The failure policy is for what Sconce cannot do. What is unknown of an object,
+// or cannot be read of it, because it was made so large, is denied whatever the
+// policy where a rule denies at all: whoever makes an object could else see to it
+// that it is not judged.
+//
 // A rule whose action is ratchet denies what the object did not already fail
 // before the update. An object that a controller of the cluster creates out of
 // another one (a ReplicaSet's pod) is not denied by it: what the owner fails was
@@ -105,11 +110,11 @@ func Review(e *engine.Engine, req *admissionv1.AdmissionRequest, opts Options) O
 	}
 	var err error
 	if r.object, err = object.ReadJSON(req.Object.Raw, maxValues); err != nil {
-		return r.unreadable("object", err, opts)
+		return r.unreadable(e, "object", err, opts)
 	}
 	if len(req.OldObject.Raw) > 0 {
 		if r.old, err = object.ReadJSON(req.OldObject.Raw, maxValues); err != nil {
-			return r.unreadable("oldObject", err, opts)
+			return r.unreadable(e, "oldObject", err, opts)
 		}
 	}
 	return r.review(e, opts)
@@ -155,12 +160,12 @@ func (r *request) skipped() bool {
 
 // review judges the request's object.
 func (r *request) review(e *engine.Engine, opts Options) Outcome {
-	if r.deleting() {
+	if r.letGo() {
 		return r.allow(Skipped)
 	}
 	o, err := r.read(r.object)
 	if err != nil {
-		return r.unreadable("object", err, opts)
+		return r.unreadable(e, "object", err, opts)
 	}
 	out := r.allow(Allowed)
 	out.Object = o.Ref
@@ -168,8 +173,12 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 	if len(result.Findings) > 0 {
 		r.sort(e, result, opts, &out)
 	}
-	if result.Cut && len(out.Denied) == 0 {
-		return r.unreadable("object", errGivenUp, opts)
+	switch {
+	case !result.Cut || len(out.Denied) > 0:
+	case o.Small && len(result.Findings) <= maxFindings:
+		return r.unjudged("object", errGivenUp, opts) // it is not the object that takes time
+	default:
+		return r.unreadable(e, "object", errGivenUp, opts)
 	}
 	return r.answer(e, result, opts, out)
 }
@@ -177,10 +186,29 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 // errGivenUp says that not all rules were run.
 var errGivenUp = fmt.Errorf("it has more than %d findings, or took too long, and not all controls were run", maxFindings)
 
-// deleting says whether the object is being deleted, and was before: until its
-// finalizers are gone it can still be changed.
-func (r *request) deleting() bool {
-	return r.Operation == admissionv1.Update && r.old.At("metadata", "deletionTimestamp") != nil && r.object.At("metadata", "deletionTimestamp") != nil
+// letGo says whether the object is being deleted, was before, and stays as it
+// is but for what says how far its deletion has come: its finalizers must
+// always go. What is more is judged: until they are gone a role still grants
+// what it says, and a pod runs.
+func (r *request) letGo() bool {
+	if r.Operation != admissionv1.Update || r.old.At("metadata", "deletionTimestamp") == nil || r.object.At("metadata", "deletionTimestamp") == nil {
+		return false
+	}
+	return unchanged(r.object, r.old) && unchanged(r.old, r.object)
+}
+
+// unchanged says whether all that one object says and that is judged stands in
+// the other, too.
+func unchanged(o, other *object.Node) bool {
+	same := func(a, b *object.Node, field string) bool { return a.Get(field).Equal(b.Get(field)) }
+	for i := range o.Fields {
+		field := o.Fields[i].Key
+		if field != "status" && field != "metadata" && !same(o, other, field) {
+			return false
+		}
+	}
+	a, b := o.Get("metadata"), other.Get("metadata")
+	return same(a, b, "labels") && same(a, b, "annotations")
 }
 
 // read returns the object that a tree holds.
@@ -223,8 +251,8 @@ func (r *request) sort(e *engine.Engine, result *engine.Result, opts Options, ou
 		switch {
 		case f.Excepted != nil || f.Action == v1alpha1.Audit:
 		case f.Action == v1alpha1.Warn,
-			f.Outcome == verdict.Unknown && opts.FailurePolicy != v1alpha1.FailClosed,
-			f.Action == v1alpha1.Ratchet && (before.had(f) || r.derived(result.Object, opts)):
+			f.Outcome == verdict.Unknown && opts.FailurePolicy != v1alpha1.FailClosed && result.Object.Small,
+			f.Action == v1alpha1.Ratchet && (before.had(f) || r.derived(result.Object, ruleOf(e, f.Control), opts)):
 			out.Warned = append(out.Warned, *f)
 		default:
 			if out.Denied == nil {
@@ -294,9 +322,11 @@ var controllers = []string{
 }
 
 // derived says whether a controller creates the object out of one that holds
-// its pod template.
-func (r *request) derived(o *object.Object, opts Options) bool {
-	if r.Operation != admissionv1.Create || !slices.Contains(controllers, r.UserInfo.Username) && !slices.Contains(opts.Controllers, r.UserInfo.Username) {
+// its pod template, and that was judged by the rule itself: a rule about Pods
+// alone finds nothing in a Deployment.
+func (r *request) derived(o *object.Object, rule *baseline.Rule, opts Options) bool {
+	named := slices.Contains(opts.Controllers, r.UserInfo.Username)
+	if r.Operation != admissionv1.Create || !named && !slices.Contains(controllers, r.UserInfo.Username) {
 		return false
 	}
 	owner := controllerOf(o.Root)
@@ -304,8 +334,11 @@ func (r *request) derived(o *object.Object, opts Options) bool {
 		return false
 	}
 	ref := object.Ref{APIVersion: owner.Get("apiVersion").Str(), Kind: owner.Get("kind").Str()}
+	if rule != nil && rule.Matches(o.GroupKind()) && !rule.Matches(ref.GroupKind()) {
+		return false
+	}
 	path, ok := object.PodPath(ref.GroupKind())
-	return ok && len(path) > 0 || slices.Contains(opts.Controllers, r.UserInfo.Username)
+	return ok && len(path) > 0 || named
 }
 
 // controllerOf returns the reference to the object that controls this one.

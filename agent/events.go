@@ -5,6 +5,7 @@ package agent
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -53,9 +54,10 @@ func newRecorder(to events.EventRecorder, m *metrics) *recorder {
 
 // warn records an event on an object, if there is room for it.
 func (r *recorder) warn(on object.Ref, uid, reason, action, note string) {
-	if !r.limiter.TryAccept() {
+	if on.Name == "" || !r.limiter.TryAccept() {
 		return
 	}
+	note = oneLine(note)
 	r.metrics.events.WithLabelValues(reason).Inc()
 	kind := corev1.EventTypeWarning
 	if reason == eventRemediated {
@@ -65,6 +67,17 @@ func (r *recorder) warn(on object.Ref, uid, reason, action, note string) {
 		note = strings.ToValidUTF8(note[:maxNote], "") + "…"
 	}
 	r.to.Eventf(&corev1.ObjectReference{APIVersion: on.APIVersion, Kind: on.Kind, Namespace: on.Namespace, Name: strings.TrimSuffix(on.Name, "*"), UID: types.UID(uid)}, nil, kind, reason, action, "%s", note)
+}
+
+// oneLine leaves out what a terminal would not show as it is: names and values in
+// a note are those that somebody asked for.
+func oneLine(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, s)
 }
 
 // webhooks are the webhooks as metrics name them.
@@ -119,6 +132,9 @@ func each(findings []verdict.Finding, do func(*verdict.Finding)) {
 func denial(a admission.Answer) string {
 	var controls []string
 	each(a.Outcome.Denied, func(f *verdict.Finding) { controls = append(controls, f.Control+": "+f.Message) })
+	if len(controls) == 0 {
+		controls = []string{a.Outcome.Response.Result.Message}
+	}
 	verb := map[admissionv1.Operation]string{admissionv1.Create: "creating", admissionv1.Update: "updating"}[a.Request.Operation]
 	return fmt.Sprintf("%s it was denied to %s: %s", verb, a.Request.UserInfo.Username, strings.Join(controls, "; "))
 }

@@ -148,7 +148,7 @@ func (w *reporter) one(ctx context.Context, r *round, namespace string, there ma
 	switch {
 	case result.Objects == 0 && len(result.Problems) == 0 && !exists:
 		return nil
-	case result.Objects == 0 && namespace != "":
+	case result.Objects == 0 && namespace != "" && (len(result.Problems) == 0 || !exists):
 		delete(w.wrote, namespace)
 		if !exists {
 			return nil

@@ -43,6 +43,9 @@ until it is removed.
 What was changed in the meantime is left alone, and that is said. What another
 object made, as a Deployment its ReplicaSets, follows that object.
 
+The annotation holds what anybody wrote there who may change the object, and the
+change is made with your rights: look at it with --dry-run, above all before --all.
+
 Exit codes: 0 all was put back; 2 not all of it.`,
 		Example: `  sconce rollback deployment/web -n shop
   sconce rollback deployment/web -n shop --control privileged-container --dry-run

@@ -59,6 +59,7 @@ type Case struct {
 	Object  *object.Object
 	Text    object.Text
 	Control *control.Control
+	Env     facts.Env // what facts about it depend on
 	Verdict control.Verdict
 }
 
@@ -182,9 +183,13 @@ func (r *Result) snapshot(f *Fixture, s *snapshot, c *v1alpha1.Control, compile 
 		if err != nil {
 			return err
 		}
+		env, err := with.over(s.env)
+		if err != nil {
+			return err
+		}
 		for _, o := range objects {
 			if compiled.Matches(o.GroupKind()) { // else not what the control is about: no case
-				wants = r.judge(c, compiled, o, text, wants)
+				wants = r.judge(c, Case{Object: o, Text: text, Control: compiled, Env: env}, wants)
 			}
 		}
 		return nil
@@ -212,10 +217,10 @@ func (r *Result) snapshot(f *Fixture, s *snapshot, c *v1alpha1.Control, compile 
 
 // judge judges one object and takes what it was expected to come to from the
 // list.
-func (r *Result) judge(c *v1alpha1.Control, compiled *control.Control, o *object.Object, text object.Text, wants []want) []want {
-	v := compiled.Judge(o, nil)
-	r.Cases = append(r.Cases, Case{o, text, compiled, v})
-	switch v.Outcome {
+func (r *Result) judge(c *v1alpha1.Control, one Case, wants []want) []want {
+	one.Verdict = one.Control.Judge(one.Object, nil)
+	r.Cases = append(r.Cases, one)
+	switch one.Verdict.Outcome {
 	case verdict.Pass:
 		r.Passed++
 	case verdict.Fail:
@@ -223,8 +228,8 @@ func (r *Result) judge(c *v1alpha1.Control, compiled *control.Control, o *object
 	case verdict.Unknown:
 		r.Unknown++
 	}
-	for _, f := range v.Findings {
-		wants = r.compare(c.Name, o, f, wants)
+	for _, f := range one.Verdict.Findings {
+		wants = r.compare(c.Name, one.Object, f, wants)
 	}
 	return wants
 }
@@ -242,12 +247,9 @@ func factKinds(c *v1alpha1.Control) []string {
 
 // facts are what each object of the document tells alone.
 func (d *document) facts(c *v1alpha1.Control, env facts.Env) ([]*object.Object, error) {
-	if d.with.KubernetesVersion != "" {
-		v, err := control.ParseVersion(d.with.KubernetesVersion)
-		if err != nil {
-			return nil, err
-		}
-		env.Minor, env.Patch, env.Named = v.Minor(), v.Patch(), true
+	env, err := d.with.over(env)
+	if err != nil {
+		return nil, err
 	}
 	key := strings.Join(factKinds(c), ",")
 	out, ok := d.singles[key]
@@ -411,6 +413,19 @@ func (s settings) options() (control.Options, error) {
 // defaultToday is the day for which facts are derived where a snapshot names
 // none.
 var defaultToday = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
+
+// over is what facts depend on in a document with these settings.
+func (s settings) over(env facts.Env) (facts.Env, error) {
+	if s.KubernetesVersion == "" {
+		return env, nil
+	}
+	v, err := control.ParseVersion(s.KubernetesVersion)
+	if err != nil {
+		return env, err
+	}
+	env.Minor, env.Patch, env.Named = v.Minor(), v.Patch(), true
+	return env, nil
+}
 
 // env is what facts depend on.
 func (s settings) env() (facts.Env, error) {

@@ -3,6 +3,7 @@
 package drift
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -66,7 +67,11 @@ func itemStep(list *object.Node, name string) object.Step {
 // Value returns what stands at a path of an object, as it is shown: what looks
 // like a credential is not.
 func Value(o *object.Object, path object.Path) string {
-	text := o.Root.Lookup(path).Scalar()
+	n := o.Root.Lookup(path)
+	text := n.Scalar()
+	if n != nil && len(n.Items)+len(n.Fields) > 0 {
+		text = fmt.Sprintf("a %s of %d", n.Kind, len(n.Items)+len(n.Fields))
+	}
 	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
 		return verdict.Masked
 	}

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/baseline"
@@ -160,6 +161,7 @@ func (g *generator) validating() (*Validating, error) {
 				Expression:        "variables.passes",
 				Message:           g.rule.Name + ": does not hold: " + g.rule.Spec.Title,
 				MessageExpression: message(g.rule.Name),
+				Reason:            ptr.To(metav1.StatusReasonForbidden),
 			}},
 			AuditAnnotations: []admissionregistrationv1.AuditAnnotation{{
 				Key:             "finding",
@@ -265,10 +267,16 @@ func (g *generator) match(kinds []object.GroupKind) *admissionregistrationv1.Mat
 // come up.
 func letGo() []admissionregistrationv1.MatchCondition {
 	return []admissionregistrationv1.MatchCondition{
-		{Name: "not-being-deleted", Expression: "request.operation != 'UPDATE' || !has(oldObject.metadata.deletionTimestamp)"},
+		{Name: "not-being-deleted", Expression: "request.operation != 'UPDATE' || !has(oldObject.metadata.deletionTimestamp) || !(" + unchanged + ")"},
 		{Name: "not-by-the-api-server", Expression: "request.userInfo.?username.orValue('') != 'system:apiserver'"},
 	}
 }
+
+// unchanged is true for an update that leaves all that is judged as it was: what
+// is being deleted still grants what it says, and runs.
+const unchanged = "object.all(k, k in ['metadata', 'status'] || k in oldObject && object[k] == oldObject[k])" +
+	" && oldObject.all(k, k in ['metadata', 'status'] || k in object)" +
+	" && object.metadata.?labels == oldObject.metadata.?labels && object.metadata.?annotations == oldObject.metadata.?annotations"
 
 func variables(n *control.Native) []admissionregistrationv1.Variable {
 	var out []admissionregistrationv1.Variable

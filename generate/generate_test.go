@@ -22,10 +22,10 @@ import (
 	"sconce.dev/sconce/verdict"
 )
 
-// rule returns a control of the catalogue.
-func rule(tb testing.TB, name string) *control.Control {
+// rule returns a control of the catalogue: privileged-container.
+func rule(tb testing.TB) *control.Control {
 	tb.Helper()
-	c, err := control.New(library(tb).Control(name), control.Options{})
+	c, err := control.New(library(tb).Control("privileged-container"), control.Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func build(tb testing.TB, c *control.Control, action v1alpha1.Action, opts gener
 // TestExceptionPatterns holds that exceptions excuse natively what they excuse
 // in a scan, whatever their patterns.
 func TestExceptionPatterns(t *testing.T) {
-	c := rule(t, "privileged-container")
+	c := rule(t)
 	word := rapid.StringMatching(`[a-c*?.-]{1,4}|\[a-b\]x|\[\^a\]|a\\\*`)
 	name := rapid.StringMatching(`[a-c][a-c.-]{0,3}`)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -110,7 +110,7 @@ func excuses(m v1alpha1.ExceptionMatch, o *object.Object) bool {
 // TestInlineExceptions holds that an object excuses itself natively when it does
 // in a scan.
 func TestInlineExceptions(t *testing.T) {
-	c := rule(t, "privileged-container")
+	c := rule(t)
 	today := time.Date(2026, time.November, 21, 12, 0, 0, 0, time.UTC)
 	p, v := build(t, c, v1alpha1.Deny, generate.Options{Today: today})
 	b, err := library(t).Resolve("standard", baseline.Options{})
@@ -137,7 +137,7 @@ func TestInlineExceptions(t *testing.T) {
 
 // TestRatchet holds that an update is denied what it adds, and nothing else.
 func TestRatchet(t *testing.T) {
-	p, v := build(t, rule(t, "privileged-container"), v1alpha1.Ratchet, generate.Options{})
+	p, v := build(t, rule(t), v1alpha1.Ratchet, generate.Options{})
 	update := func(before, after []string) verdict.Outcome {
 		r := request(t, privileged(t, "shop", "web", nil, after...))
 		r.Old, r.Operation = request(t, privileged(t, "shop", "web", nil, before...)).Object.(*unstructured.Unstructured), admission.Update
@@ -151,6 +151,43 @@ func TestRatchet(t *testing.T) {
 	}
 	if got := p.Judge(t.Context(), v.Binding, request(t, privileged(t, "shop", "web", nil, "a"))).Outcome(); got != verdict.Fail {
 		t.Errorf("what is created: %s", got)
+	}
+}
+
+// TestBeingDeleted holds that what is being deleted can always go, and can
+// become nothing that is denied.
+func TestBeingDeleted(t *testing.T) {
+	p, v := build(t, rule(t), v1alpha1.Deny, generate.Options{})
+	held := func(change func(root map[string]any), containers ...string) *unstructured.Unstructured {
+		u := request(t, privileged(t, "shop", "web", map[string]any{"a": "b"}, containers...)).Object.(*unstructured.Unstructured)
+		meta := u.Object["metadata"].(map[string]any)
+		meta["deletionTimestamp"], meta["finalizers"] = "2026-11-21T09:00:00Z", []any{"example.com/hold"}
+		change(u.Object)
+		return u
+	}
+	same := func(map[string]any) {}
+	in := func(root map[string]any, field string) map[string]any { return root[field].(map[string]any) }
+	for _, c := range []struct {
+		name     string
+		old, now *unstructured.Unstructured
+		want     verdict.Outcome
+	}{
+		{"its finalizer goes", held(same, "a"), held(func(o map[string]any) {
+			delete(in(o, "metadata"), "finalizers")
+			in(o, "metadata")["generation"] = int64(2)
+		}, "a"), verdict.Pass},
+		{"its status changes", held(same, "a"), held(func(o map[string]any) { o["status"] = map[string]any{"phase": "Failed"} }, "a"), verdict.Pass},
+		{"it is widened", held(same, "a"), held(same, "a", "b"), verdict.Fail},
+		{"it gets a field", held(func(o map[string]any) { delete(o, "spec") }), held(same, "a"), verdict.Fail},
+		{"an annotation goes", held(same, "a"), held(func(o map[string]any) { delete(in(o, "metadata"), "annotations") }, "a"), verdict.Fail},
+		{"a label comes", held(same, "a"), held(func(o map[string]any) { in(o, "metadata")["labels"] = map[string]any{"a": "b"} }, "a"), verdict.Fail},
+		{"it is changed and passes", held(same, "a"), held(func(o map[string]any) { in(o, "spec")["containers"] = []any{map[string]any{"name": "a", "image": "i"}} }), verdict.Pass},
+	} {
+		r := request(t, privileged(t, "shop", "web", nil, "a"))
+		r.Object, r.Old, r.Operation = c.now, c.old, admission.Update
+		if got := p.Judge(t.Context(), v.Binding, r); got.Outcome() != c.want {
+			t.Errorf("%s: %s, want %s: %v", c.name, got.Outcome(), c.want, got.Decisions)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func complianceText(c *verdict.Compliance, s *verdict.Summary) []string {
 		text = fmt.Sprintf("between %d%% and %d%% of %s pass", c.Score.Low, c.Score.High, of)
 	}
 	if s != nil && s.Problems > 0 {
-		text += ", of what could be read"
+		text = "score unknown, since not everything could be read; of what could, " + text
 	}
 	if rest := len(c.Sections) - n; rest > 0 {
 		text += fmt.Sprintf("; nothing was found out about the other %d", rest)

@@ -147,7 +147,7 @@ func scoreText(s *verdict.Summary) string {
 		text += ", excepted ones among them"
 	}
 	if s.Problems > 0 {
-		text += ", of what could be read"
+		text = "score unknown, since not everything could be read; of what could, " + text
 	}
 	return text
 }
@@ -308,7 +308,7 @@ func (a *advice) next(c *verdict.Config) []string {
 // fixTarget returns the targets of a scan as arguments; nothing where they are
 // no files that could be edited.
 func fixTarget(c *verdict.Config) string {
-	if c == nil || c.Revision != "" || len(c.Targets) == 0 {
+	if c == nil || c.Revision != "" || c.Cluster != "" || len(c.Targets) == 0 {
 		return ""
 	}
 	var words []string

@@ -113,6 +113,8 @@ const (
 // +kubebuilder:printcolumn:name="Topic",type=string,JSONPath=`.spec.topic`
 // +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="In force",type=string,JSONPath=`.status.conditions[?(@.type=="InForce")].status`
+// +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="InForce")].message`
 // +kubebuilder:subresource:status
 type Control struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -365,6 +367,8 @@ type Section struct {
 // +kubebuilder:resource:scope=Cluster,categories=sconce
 // +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="In force",type=string,JSONPath=`.status.conditions[?(@.type=="InForce")].status`
+// +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="InForce")].message`
 // +kubebuilder:subresource:status
 type Baseline struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -472,6 +476,8 @@ type Selector struct {
 // +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.spec.owner`
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.spec.expires`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="In force",type=string,JSONPath=`.status.conditions[?(@.type=="InForce")].status`
+// +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="InForce")].message`
 // +kubebuilder:subresource:status
 type Exception struct {
 	metav1.TypeMeta   `json:",inline"`

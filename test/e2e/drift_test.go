@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -402,7 +403,17 @@ func TestRollbackAll(t *testing.T) {
 		})
 	}
 	c.Kubectl(t, "patch", "deployment", "changed", "-n", namespace, "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/containers/0"}]`)
+	eventually(t, func() error { // the controller copies a Deployment's annotations to its ReplicaSets
+		sets := c.Kubectl(t, "get", "replicasets", "-n", namespace, "-o", "yaml")
+		if n := strings.Count(sets, drift.AnnotationPrefix+"privilege-escalation:"); n < 2 {
+			return &unexpected{"annotated ReplicaSets", strconv.Itoa(n), "two"}
+		}
+		return nil
+	})
 	out, errs, code := sconce(t, "rollback", "--all", "--kubeconfig", c.Kubeconfig(t), "-n", namespace)
+	if strings.Contains(out+errs, "ReplicaSet") {
+		t.Errorf("what a controller made was rolled back: %s%s", out, errs)
+	}
 	if code != 2 || !strings.Contains(out, "Deployment.apps "+namespace+"/absent: privilege-escalation: put back") || !strings.Contains(errs, "changed was changed since") {
 		t.Errorf("rollback ended with %d: %s%s", code, out, errs)
 	}

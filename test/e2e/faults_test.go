@@ -8,9 +8,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -36,6 +39,7 @@ import (
 	"sconce.dev/sconce/agent"
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/test/process"
+	"sconce.dev/sconce/verdict"
 )
 
 // faultBaseline fails closed for pods and open for Services.
@@ -233,7 +237,7 @@ var (
 	forNothing      = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	serial          atomic.Int64
 	duringFault     = 30 // bad requests that are waited for while a fault lasts
-	smallDifference = vitals{goroutines: 40, heap: 48 << 20}
+	smallDifference = vitals{goroutines: 40, heap: 32 << 20}
 )
 
 // ask begins to ask.
@@ -292,7 +296,7 @@ func named(prefix string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: prefix + "-" + strconv.FormatInt(serial.Add(1), 10)}
 }
 
-func deploymentOf(spec corev1.PodSpec) *appsv1.Deployment { //nolint:gocritic // a test's
+func deploymentOf(spec corev1.PodSpec) *appsv1.Deployment {
 	labels := map[string]string{"app": "web"}
 	return &appsv1.Deployment{ObjectMeta: named("web"), Spec: appsv1.DeploymentSpec{
 		Replicas: &none, Selector: &metav1.LabelSelector{MatchLabels: labels},
@@ -311,6 +315,14 @@ func (l *asking) some(t *testing.T, what string, n int) {
 	t.Helper()
 	before := l.bad.of(what)
 	poll(t, fmt.Sprintf("%d bad requests are %s", n, what), func() bool { return l.bad.of(what)-before >= n })
+}
+
+// lasts waits so long, and until more bad requests have been made.
+func (l *asking) lasts(t *testing.T, long time.Duration) {
+	t.Helper()
+	start := time.Now()
+	poll(t, fmt.Sprintf("%s have passed", long), func() bool { return time.Since(start) > long })
+	l.some(t, refused, 1)
 }
 
 // check ends the load and fails the test if anything bad was let in, or what a
@@ -347,6 +359,7 @@ type faulty struct {
 	namespace string
 	proxy     *proxy
 	backend   string // where the proxy leads
+	program   string // sconce, where it is run
 }
 
 func startFaulty(t *testing.T) *faulty {
@@ -469,13 +482,7 @@ func (f *faulty) whole(t *testing.T, r *replica) {
 // scan does.
 func (f *faulty) sameAsScan(t *testing.T, r *replica) error {
 	t.Helper()
-	s := scanWith(t, "scan", "cluster", "--kubeconfig", f.KubeconfigOf(t, f.config), "-b", "standard")
-	want := map[string]int{}
-	for control, counts := range s.summary.ByControl {
-		if counts.Fail > 0 {
-			want[control] = counts.Fail
-		}
-	}
+	want, failures := f.scan(t)
 	got := r.fails()
 	for control := range want {
 		if got[control] != want[control] {
@@ -487,28 +494,64 @@ func (f *faulty) sameAsScan(t *testing.T, r *replica) error {
 			return fmt.Errorf("the agent counts %d objects that fail %s, a fresh scan none", got[control], control)
 		}
 	}
-	return f.reportedAs(t, s)
-}
-
-// reportedAs returns an error unless the report on the namespace counts what a
-// scan counts.
-func (f *faulty) reportedAs(t *testing.T, s *scanned) error {
-	t.Helper()
 	report, err := f.report(t, f.namespace)
 	if err != nil {
 		return err
 	}
-	got, _, _ := unstructured.NestedInt64(report.Object, "summary", "fail")
-	failing := map[string]bool{}
-	for key := range s.findings {
-		if v := s.findings[key]; v.Outcome == "fail" && v.Object.Namespace == f.namespace && v.Excepted == nil {
-			failing[v.Control+" "+v.Object.String()] = true
-		}
-	}
-	if int(got) != len(failing) {
-		return fmt.Errorf("the report counts %d failures in the namespace, a fresh scan %d", got, len(failing))
+	if n := failuresIn(report); n != failures {
+		return fmt.Errorf("the report counts %d failures in the namespace, a fresh scan %d", n, failures)
 	}
 	return nil
+}
+
+// scan scans the cluster in another process, so that this one's memory is that
+// of the agent. It returns how many objects fail each control, and how many
+// failures there are in the namespace.
+func (f *faulty) scan(t *testing.T) (byControl map[string]int, inNamespace int) {
+	t.Helper()
+	var errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), f.program, "scan", "cluster", "--kubeconfig", f.KubeconfigOf(t, f.config), "-b", "standard", "-o", "json")
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	byControl, failing := map[string]int{}, map[string]bool{}
+	for lines := json.NewDecoder(out); ; {
+		var m verdict.Message
+		if err := lines.Decode(&m); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("reading what a scan found: %v: %s", err, &errs)
+		}
+		if v := m.Finding; v != nil && v.Outcome == verdict.Fail && v.Excepted == nil && v.Object.Namespace == f.namespace {
+			failing[v.Control+" "+v.Object.String()] = true
+		}
+		if m.Summary != nil {
+			for control, counts := range m.Summary.ByControl {
+				if counts.Fail > 0 {
+					byControl[control] = counts.Fail
+				}
+			}
+		}
+	}
+	_ = cmd.Wait() // what is found decides how it ends
+	if len(byControl) == 0 {
+		t.Fatalf("a scan found nothing: %s", &errs)
+	}
+	return byControl, len(failing)
+}
+
+func failuresIn(report *unstructured.Unstructured) int {
+	n, _, _ := unstructured.NestedInt64(report.Object, "summary", "fail")
+	return int(n)
+}
+
+// failures returns how many failures the report on the namespace counts.
+func (f *faulty) failures(t *testing.T) int {
+	t.Helper()
+	report, err := f.report(t, f.namespace)
+	must(t, err)
+	return failuresIn(report)
 }
 
 // asks counts what the agent asked for since an offset of the audit log, by verb
@@ -534,6 +577,7 @@ func (f *faulty) asks(t *testing.T, from int64) (map[string]int, int64) {
 // cluster can come up meanwhile, and that the agent is whole again afterwards.
 func TestFaults(t *testing.T) {
 	f := startFaulty(t)
+	f.program = program(t)
 	t.Run("the agent is killed, and hangs", f.agentKilled)
 	r := f.run(t, "agent", func(o *agent.Options) { o.Lease = faultLease })
 	f.enforced(t)
@@ -574,8 +618,8 @@ func TestFaults(t *testing.T) {
 // agentKilled kills the only agent, lets it hang, and starts it again.
 func (f *faulty) agentKilled(t *testing.T) {
 	health, metrics := freeAddress(t), freeAddress(t)
-	p := &process.Process{Path: program(t), Log: filepath.Join(t.TempDir(), "agent.log"), Args: []string{
-		"agent", "--kubeconfig", f.KubeconfigOf(t, f.config), "--namespace", installNamespace, "--leader-elect", "--report-interval=500ms", "--log-format=text",
+	p := &process.Process{Path: f.program, Log: filepath.Join(t.TempDir(), "agent.log"), Args: []string{
+		"agent", "--kubeconfig", f.KubeconfigOf(t, f.config), "--namespace", installNamespace, "--report-interval=500ms", "--log-format=text",
 		"--webhook-address", f.backend, "--webhook-url", "https://" + f.proxy.address, "--metrics-address", metrics, "--health-address", health,
 	}}
 	start := func() {
@@ -613,9 +657,7 @@ func (f *faulty) agentKilled(t *testing.T) {
 	if n := l.open.of(admitted); n == 0 {
 		t.Error("no Service was let in while no agent answered")
 	}
-	// It leads when the lease of the one that was killed has ended.
 	a := &replica{name: "agent", health: health, metrics: metrics}
-	poll(t, "it leads", func() bool { return a.value("sconce_leader") == "1" })
 	poll(t, "it has audited everything", func() bool { return a.value("sconce_audit_synced") == "1" })
 	eventually(t, func() error { return f.reported(t, "kube-system", "host-network", meanwhile.Name) })
 	_, err = p.Stop()
@@ -793,18 +835,25 @@ func (f *faulty) writesRefused(t *testing.T, r *replica) {
 	alone := leadAlone(t, r, second)
 	l := f.ask(t)
 	l.some(t, refused, 5)
-	before := r.fails()["host-network"]
+	const many = 20
+	before, reported := r.fails()["host-network"], f.failures(t)
+	remove := f.stays(t, many)
+	poll(t, "what is made is reported", func() bool { return r.fails()["host-network"] == before+many && f.failures(t) > reported })
 	_, from := f.asks(t, 0)
 	f.RefuseWrites(t)
+	t.Cleanup(func() { f.AcceptWrites(t) })
 	start := time.Now()
-	f.deleteSome(t, 100)
-	poll(t, "the audit goes on", func() bool { return r.fails()["host-network"] == before-100 })
-	l.some(t, refused, duringFault)
+	remove()
+	poll(t, "the audit goes on", func() bool { return r.fails()["host-network"] == before })
+	l.lasts(t, 5*time.Second)
 	if r.value("sconce_leader") != "1" {
 		t.Error("the lease was lost before it was looked at what the leader does")
 	}
 	asked, from := f.asks(t, from)
 	t.Logf("in %s of a leader that cannot write: %v", time.Since(start).Round(time.Millisecond), asked)
+	if asked["patch reports"] == 0 {
+		t.Error("what has changed was not to be reported")
+	}
 	if rate := float64(sum(asked)) / time.Since(start).Seconds(); rate > 20 {
 		t.Errorf("the agents asked %v, %.0f a second, while nothing could be written", asked, rate)
 	}
@@ -819,20 +868,21 @@ func (f *faulty) writesRefused(t *testing.T, r *replica) {
 	alone()
 }
 
-// deleteSome deletes pods that were made.
-func (f *faulty) deleteSome(t *testing.T, n int64) {
+// stays makes Deployments that fail host-network, of which nothing is made, and
+// returns a function that deletes them.
+func (f *faulty) stays(t *testing.T, n int) (remove func()) {
 	t.Helper()
-	pods := f.Client(t).CoreV1().Pods(f.namespace)
-	list, err := pods.List(t.Context(), metav1.ListOptions{})
-	must(t, err)
-	for i := range list.Items {
-		if name := list.Items[i].Name; n > 0 && strings.HasPrefix(name, "made-") {
-			must(t, pods.Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}))
-			n--
-		}
+	deployments := f.Client(t).AppsV1().Deployments(f.namespace)
+	for i := range n {
+		d := deploymentOf(unprivileged)
+		d.Name, d.Spec.Paused = fmt.Sprintf("stays-%d", i), true
+		_, err := deployments.Create(t.Context(), d, metav1.CreateOptions{})
+		must(t, err)
 	}
-	if n > 0 {
-		t.Fatalf("%d too few pods were there", n)
+	return func() {
+		for i := range n {
+			must(t, deployments.Delete(t.Context(), fmt.Sprintf("stays-%d", i), metav1.DeleteOptions{}))
+		}
 	}
 }
 
@@ -896,7 +946,7 @@ func (f *faulty) kindDeleted(t *testing.T, r *replica) {
 	start := time.Now()
 	f.Kubectl(t, "delete", "crd", "widgets.example.com")
 	count(0)
-	l.some(t, refused, 5*duringFault)
+	l.lasts(t, 8*time.Second)
 	asked, _ := f.asks(t, from)
 	took := time.Since(start)
 	t.Logf("in %s after the CRD had gone: %v", took.Round(time.Millisecond), asked)
@@ -991,15 +1041,21 @@ func (f *faulty) expiredCertificates(t *testing.T) {
 		Store: store, Names: []string{"127.0.0.1"}, Now: func() time.Time { return time.Now().AddDate(-3, 0, 0) },
 	}).Refresh(t.Context())
 	must(t, err)
-	secrets := f.Client(t).CoreV1().Secrets(installNamespace)
-	secret, err := secrets.Get(t.Context(), agent.SecretName, metav1.GetOptions{})
-	must(t, err)
-	secret.Data = store.data
-	_, err = secrets.Update(t.Context(), secret, metav1.UpdateOptions{})
-	must(t, err)
+	f.keepCertificates(t, store.data)
 	r := f.run(t, "after-expiry", nil)
 	f.denies(t)
 	r.end(t)
+}
+
+// keepCertificates puts certificates where the agent finds them.
+func (f *faulty) keepCertificates(t *testing.T, data map[string][]byte) {
+	t.Helper()
+	secrets := f.Client(t).CoreV1().Secrets(installNamespace)
+	secret, err := secrets.Get(t.Context(), agent.SecretName, metav1.GetOptions{})
+	must(t, err)
+	secret.Data = data
+	_, err = secrets.Update(t.Context(), secret, metav1.UpdateOptions{})
+	must(t, err)
 }
 
 // renewedCertificates has a serving certificate last seconds, and its authority
@@ -1007,22 +1063,23 @@ func (f *faulty) expiredCertificates(t *testing.T) {
 // that makes a new one each time and trusts what the configuration held a while
 // ago.
 func (f *faulty) renewedCertificates(t *testing.T) {
-	must(t, f.Client(t).CoreV1().Secrets(installNamespace).Delete(t.Context(), agent.SecretName, metav1.DeleteOptions{}))
+	f.keepCertificates(t, nil)
 	f.Apply(t, baselineOf(faultBaseline))
 	r := f.run(t, "renewing", func(o *agent.Options) {
 		o.Renewal = agent.Renewal{Life: 9 * time.Second, CALife: 24 * time.Second, Overlap: 2 * time.Second, Check: 500 * time.Millisecond}
 	})
 	f.denies(t)
+	poll(t, "it has audited everything", func() bool { return r.value("sconce_audit_synced") == "1" })
 	before := measure()
 	l := f.ask(t)
-	serials, authorities, failures := f.handshakes(t, 45*time.Second)
+	serials, authorities, failures := f.handshakes(t, 30*time.Second)
 	l.check(t)
 	if n := l.bad.of(failedClosed) + l.good.of(failedClosed); n > 0 {
 		t.Errorf("%d requests failed: %s%s", n, l.bad.last[failedClosed], l.good.last[failedClosed])
 	}
 	t.Logf("%d certificates of %d authorities", serials, authorities)
-	if serials < 5 || authorities < 3 {
-		t.Errorf("there were %d certificates of %d authorities, want at least 5 of 3", serials, authorities)
+	if serials < 4 || authorities < 2 {
+		t.Errorf("there were %d certificates of %d authorities, want at least 4 of 2", serials, authorities)
 	}
 	for _, err := range failures {
 		t.Error(err)
@@ -1054,7 +1111,7 @@ func (f *faulty) handshakes(t *testing.T, lasting time.Duration) (serials, autho
 		}
 		leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 		seen[leaf.SerialNumber.String()] = true
-		signers[string(leaf.Issuer.SerialNumber)+string(leaf.AuthorityKeyId)] = true
+		signers[leaf.Issuer.SerialNumber+string(leaf.AuthorityKeyId)] = true
 		_ = conn.Close()
 		select {
 		case <-time.After(200 * time.Millisecond):
@@ -1067,7 +1124,7 @@ func (f *faulty) handshakes(t *testing.T, lasting time.Duration) (serials, autho
 // clocksDiffer runs two replicas whose clocks are half an hour apart, and moves
 // the clock of one past the end of an exception, and back.
 func (f *faulty) clocksDiffer(t *testing.T) {
-	must(t, f.Client(t).CoreV1().Secrets(installNamespace).Delete(t.Context(), agent.SecretName, metav1.DeleteOptions{}))
+	f.keepCertificates(t, nil)
 	var offset atomic.Int64
 	offset.Store(int64(15 * time.Minute))
 	ahead := f.run(t, "ahead", func(o *agent.Options) {
@@ -1087,6 +1144,12 @@ func (f *faulty) clocksDiffer(t *testing.T) {
 		return err == nil
 	}
 	poll(t, "the exception excuses on its last day", excused)
+	poll(t, "its status says so", func() bool {
+		status, _ := f.condition(t, "exceptions", "today", v1alpha1.InForce)
+		return status == metav1.ConditionTrue
+	})
+	written := time.Now()
+	poll(t, "nothing but the clock tells of another day", func() bool { return time.Since(written) > 3*time.Second })
 	offset.Store(int64(24 * time.Hour))
 	poll(t, "it excuses nothing on the next", func() bool { return !excused() })
 	poll(t, "that is counted", func() bool { return ahead.value("sconce_exceptions_expired") == "1" })
@@ -1114,6 +1177,7 @@ func (f *faulty) clocksDiffer(t *testing.T) {
 func TestManyExceptions(t *testing.T) {
 	const many = 5000
 	f := startFaulty(t)
+	f.program = program(t)
 	r := f.run(t, "agent", nil)
 	f.enforced(t)
 	f.denies(t)
@@ -1137,21 +1201,21 @@ func TestManyExceptions(t *testing.T) {
 	}
 	f.quick(t, l)
 	asked, _ := f.asks(t, from)
-	t.Logf("meanwhile the agent asked %v; %v", asked, measure())
-	if took, n := time.Since(start).Seconds(), asked["patch exceptions/status"]; float64(n) > 110*took+200 {
-		t.Errorf("%d statuses were written in %.0f seconds", n, took)
-	}
+	t.Logf("meanwhile the agent asked %d times, %v", sum(asked), measure())
 	l.check(t)
-	f.statusesWritten(t, r, many, start)
-	asked, _ = f.asks(t, from)
-	t.Logf("all have a status after %s; the agent asked %v", time.Since(start).Round(time.Second), asked)
-	if n := asked["patch exceptions/status"]; n > 2*many {
-		t.Errorf("%d statuses were written for %d exceptions", n, many)
+	written := 500
+	if os.Getenv("SCONCE_HEAVY") == "1" {
+		written = many
 	}
-	poll(t, "it has audited everything", func() bool { return r.value("sconce_audit_synced") == "1" })
-	t.Logf("before: %v; with %d exceptions: %v", before, many, measure())
+	f.statusesWritten(t, r, written, start)
+	asked, _ = f.asks(t, from)
+	took := time.Since(start)
+	t.Logf("%d have a status after %s; the agent wrote %d, %v", written, took.Round(time.Second), asked["patch exceptions/status"], measure())
+	if n := asked["patch exceptions/status"]; n > 110*int(took.Seconds())+200 || n > 2*many {
+		t.Errorf("%d statuses were written in %s", n, took)
+	}
 	start = time.Now()
-	f.Kubectl(t, "delete", "exceptions.sconce.dev", "--all", "--wait=false")
+	must(t, f.dynamic.Resource(v1alpha1Resource("exceptions")).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
 	poll(t, "nothing excuses any more", func() bool {
 		_, err := pods.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "excused-0"}, Spec: privilegedSpec}, forNothing)
 		return outcomeOf(err) == refused
@@ -1188,23 +1252,23 @@ func (f *faulty) quick(t *testing.T, l *asking) {
 	}
 }
 
-// statusesWritten waits until every exception says that it is in force.
+// statusesWritten waits until so many exceptions say that they are in force.
 func (f *faulty) statusesWritten(t *testing.T, r *replica, n int, start time.Time) {
 	t.Helper()
 	for {
 		list, err := f.dynamic.Resource(v1alpha1Resource("exceptions")).List(t.Context(), metav1.ListOptions{})
 		must(t, err)
-		without := 0
+		with := 0
 		for i := range list.Items {
-			if conditions, _, _ := unstructured.NestedSlice(list.Items[i].Object, "status", "conditions"); len(conditions) != 2 {
-				without++
+			if conditions, _, _ := unstructured.NestedSlice(list.Items[i].Object, "status", "conditions"); len(conditions) == 2 {
+				with++
 			}
 		}
-		if without == 0 && len(list.Items) == n {
+		if with >= n {
 			return
 		}
 		if time.Since(start) > 3*time.Minute {
-			t.Fatalf("%d of %d exceptions have no status:\n%s", without, n, r.log)
+			t.Fatalf("%d of %d exceptions have a status:\n%s", with, n, r.log)
 		}
 		select {
 		case <-time.After(time.Second):

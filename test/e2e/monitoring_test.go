@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestInstalledAgent(t *testing.T) {
 	if _, err := client.CoreV1().Pods(namespace).Create(t.Context(), podAsInstalled("before"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	a := startInstalled(t, c, client)
+	a := startInstalled(t, c, client, "--report-interval=200ms")
 	c.Kubectl(t, "apply", "--server-side", "-f", manifest(t, "openreports-crds.yaml")) // what it can do without, it does
 	if !t.Run("what is wrong is reported", func(t *testing.T) { reported(t, c, namespace) }) {
 		t.Logf("the agent's log:\n%s", a.log(t))
@@ -59,6 +60,7 @@ func TestInstalledAgent(t *testing.T) {
 type installed struct {
 	process *process.Process
 	metrics string // host and port
+	started time.Time
 }
 
 func (a *installed) log(t *testing.T) string {
@@ -71,9 +73,9 @@ func (a *installed) log(t *testing.T) string {
 }
 
 // startInstalled starts the agent with the arguments of the Deployment and the
-// token of its ServiceAccount. No pod runs here, so the API server is told an
-// address instead of the Service.
-func startInstalled(t *testing.T, c *controlplane.ControlPlane, client kubernetes.Interface) *installed {
+// token of its ServiceAccount, and more of them. No pod runs here, so the API
+// server is told an address instead of the Service.
+func startInstalled(t *testing.T, c *controlplane.ControlPlane, client kubernetes.Interface, more ...string) *installed {
 	t.Helper()
 	d, err := client.AppsV1().Deployments(installNamespace).Get(t.Context(), "sconce", metav1.GetOptions{})
 	if err != nil {
@@ -95,8 +97,10 @@ func startInstalled(t *testing.T, c *controlplane.ControlPlane, client kubernete
 			args[i] = with
 		}
 	}
-	args = append(args, "--report-interval=200ms", "--kubeconfig="+c.KubeconfigOf(t, c.ConfigForServiceAccount(t, installNamespace, "sconce")))
-	p := &process.Process{Path: program(t), Args: args, Log: filepath.Join(t.TempDir(), "agent.log")}
+	args = append(args, "--kubeconfig="+c.KubeconfigOf(t, c.ConfigForServiceAccount(t, installNamespace, "sconce")))
+	limit := d.Spec.Template.Spec.Containers[0].Resources.Limits.Memory().Value()
+	p := &process.Process{Path: program(t), Args: append(args, more...), Env: []string{"GOMEMLIMIT=" + strconv.FormatInt(limit, 10)}, Log: filepath.Join(t.TempDir(), "agent.log")}
+	started := time.Now()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +112,7 @@ func startInstalled(t *testing.T, c *controlplane.ControlPlane, client kubernete
 		}
 		return err
 	})
-	return &installed{process: p, metrics: at(1)}
+	return &installed{process: p, metrics: at(1), started: started}
 }
 
 // program builds sconce.
