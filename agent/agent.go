@@ -466,6 +466,9 @@ func (a *agent) leader() *leader {
 		remediate: a.Remediate, client: a.dynamic, recorder: a.recorder, log: a.Log, metrics: a.metrics, now: a.Now, force: a.documents.force.Load, queue: newQueue(),
 	}
 	a.auditor.force, a.auditor.changed, a.auditor.metrics, a.auditor.appeared = a.documents.force.Load, a.documents.changes(), a.metrics, watchman.appeared
+	if a.Remediate {
+		a.auditor.again = watchman.again
+	}
 	out := &leader{
 		enabled: a.LeaderElect, client: a.kube, namespace: a.Namespace, identity: a.Identity, lease: a.Lease, log: a.Log, metrics: a.metrics,
 		duties: []func(context.Context) error{

@@ -29,6 +29,9 @@ type auditor struct {
 	// appeared is told of findings that are new, and whether the object is; that
 	// is nil where several together made them appear.
 	appeared func(s *set, k cluster.Kind, live *cluster.Live, findings []verdict.Finding, first bool)
+	// again, where it is set, is told of what fails on an object that has
+	// changed, whether or not it did before.
+	again func(s *set, k cluster.Kind, live *cluster.Live, failing []verdict.Finding)
 	// updated is raised when verdicts have changed.
 	updated signal
 	log     *slog.Logger
@@ -252,6 +255,9 @@ func (r following) Set(live cluster.Live) {
 	r.mu.Unlock()
 	if len(delta.Appeared) > 0 {
 		r.appeared(r.set, r.kind, &live, delta.Appeared, delta.First || !seen)
+	}
+	if r.again != nil && !delta.First {
+		r.again(r.set, r.kind, &live, r.state.Object(live.Ref))
 	}
 	r.wake.raise()
 }

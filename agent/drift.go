@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"sconce.dev/sconce/drift"
+	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/source/cluster"
 	"sconce.dev/sconce/verdict"
@@ -36,6 +37,51 @@ type watchman struct {
 
 	mu    sync.Mutex
 	queue queue // of the term in which this replica leads, or of the next
+	tried map[target]version
+}
+
+// version is what of an object decides whether it is worth trying again: a
+// change of its status is not.
+type version struct {
+	generation int64
+	rolledBack string
+}
+
+// versionOf returns the version of an object for a control.
+func versionOf(generation int64, annotations *object.Node, control string) version {
+	return version{generation, annotations.Get(drift.AnnotationPrefix + control).Str()}
+}
+
+// maxTried bounds what is remembered of what was tried.
+const maxTried = 50_000
+
+// remember notes that a target was tried as it is.
+func (w *watchman) remember(t target, v version) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.tried == nil || len(w.tried) >= maxTried {
+		w.tried = map[target]version{}
+	}
+	w.tried[t] = v
+}
+
+// again has what still fails tried again where the object is not what it was
+// when it was last tried: the annotation of a rollback was taken away, or
+// something was mended by hand.
+func (w *watchman) again(s *set, k cluster.Kind, live *cluster.Live, failing []verdict.Finding) {
+	for i := range failing {
+		f := &failing[i]
+		if f.Outcome != verdict.Fail || f.Excepted != nil || !s.remediates(f.Control) {
+			continue
+		}
+		t := target{k, live.Namespace, live.Name, f.Control}
+		w.mu.Lock()
+		last, ok := w.tried[t]
+		w.mu.Unlock()
+		if ok && last != versionOf(live.Generation, live.Root.At("metadata", "annotations"), f.Control) {
+			w.add(t)
+		}
+	}
 }
 
 type queue = workqueue.TypedRateLimitingInterface[target]
@@ -63,18 +109,32 @@ const told = 20
 // appeared is told of findings that are new. What was there before and failed
 // nothing has drifted.
 func (w *watchman) appeared(s *set, k cluster.Kind, live *cluster.Live, findings []verdict.Finding, first bool) {
+	owned := live != nil && engine.Owner(live.Object) != ""
 	for i := range findings {
 		f := &findings[i]
 		if f.Outcome != verdict.Fail || f.Excepted != nil {
 			continue
 		}
-		if !first {
+		if !first && !(owned && isTemplate(f.Object)) && !own(f.Object) {
 			w.drifted(live, f, i < told)
 		}
-		if w.remediate && f.Fix != nil && live != nil && s.remediates(f.Control) {
+		if w.remediate && f.Fix != nil && live != nil && !owned && s.remediates(f.Control) {
 			w.add(target{k, live.Namespace, live.Name, f.Control})
 		}
 	}
+}
+
+// isTemplate says whether an object is a template of pods: if something owns it,
+// that writes it. An old ReplicaSet that is scaled up again has not drifted.
+func isTemplate(ref object.Ref) bool {
+	path, ok := object.PodPath(ref.GroupKind())
+	return ok && len(path) > 0
+}
+
+// own says whether an object is one of the webhook configurations that the agent
+// writes itself.
+func own(ref object.Ref) bool {
+	return ref.Group() == "admissionregistration.k8s.io" && ref.Name == Name
 }
 
 // remediates says whether the baseline lets a control's fix be made.
@@ -140,7 +200,7 @@ func (w *watchman) Start(ctx context.Context) error {
 }
 
 // maxTries is how often a remediation is tried that the API server does not
-// take: the next change of the object tries it again.
+// take: the next change of the object's spec tries it again.
 const maxTries = 5
 
 // serve mends one object, or says why not.
@@ -193,6 +253,7 @@ func (w *watchman) mend(ctx context.Context, t target) (*drift.Remediation, erro
 		return nil, fmt.Errorf("reading the object: %w", err)
 	}
 	now.SetManagedFields(nil)
+	w.remember(t, version{now.GetGeneration(), now.GetAnnotations()[drift.AnnotationPrefix+t.control]})
 	objects, err := object.FromNode(object.FromAny(now.Object), &object.Origin{})
 	if err != nil || len(objects) != 1 {
 		return nil, fmt.Errorf("reading the object: %w", err)

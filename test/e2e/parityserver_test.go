@@ -730,7 +730,7 @@ func (s *parityServer) feed(t *testing.T, cases []*parityCase) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, c := range cases {
-			c.live = h.objects[string(c.stored.GetUID())]
+			c.live = h.objects[c.manifest.APIVersion+" "+string(c.stored.GetUID())]
 		}
 		return !slices.ContainsFunc(cases, func(c *parityCase) bool { return c.live == nil })
 	})
@@ -742,7 +742,7 @@ func (s *parityServer) feed(t *testing.T, cases []*parityCase) {
 // delivered is what a feed has delivered.
 type delivered struct {
 	mu       sync.Mutex
-	objects  map[string]*object.Object // by uid
+	objects  map[string]*object.Object // by version and uid: each version of a kind is fed
 	problems []string
 }
 
@@ -750,7 +750,7 @@ type delivered struct {
 func (d *delivered) Set(o cluster.Live) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.objects[o.UID] = o.Object
+	d.objects[o.APIVersion+" "+o.UID] = o.Object
 }
 
 // Delete implements cluster.Handler.
