@@ -167,7 +167,7 @@ func place(f *verdict.Finding) string {
 		return "the object itself"
 	}
 	for _, e := range f.Evidence {
-		if e.Path == f.Path && e.Value != "" && !f.Missing {
+		if e.Path == f.Path && e.Value != "" && e.Value != "list" && e.Value != "map" && !f.Missing {
 			return f.Path + " = " + e.Value
 		}
 	}

@@ -79,6 +79,7 @@ func TestDuty(t *testing.T) {
 		over := make(chan error, 1)
 		go func() { over <- d.Start(ctx) }()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(done) != 4 {
 			t.Fatalf("done at %v, want three times more than it was to be", done)
 		}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -91,6 +93,11 @@ func runAgent(ctx context.Context, s Streams, f *agentFlags) error {
 		return fmt.Errorf("agent: reading the kubeconfig: %w", err)
 	}
 	f.Config, f.Log = config, logger
+	// GOMEMLIMIT is the container's limit, which must also hold what Go does not
+	// count.
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return agent.Run(ctx, f.Options)

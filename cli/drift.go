@@ -9,16 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/drift"
@@ -435,73 +431,6 @@ func (r *driftRun) look(ctx context.Context, changes []drift.Change) (err error)
 	return err
 }
 
-// restConfig is how the cluster is reached, without a limit on requests.
-func (f *clusterFlags) restConfig() (*rest.Config, error) {
-	config, err := f.loader().ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
-	}
-	config.QPS = -1
-	config.WarningHandlerWithContext = rest.NoWarnings{}
-	return config, nil
-}
-
-// readOne lists one object, since to list is all that a scan may do; it returns
-// nil where the object is no more.
-func readOne(ctx context.Context, client dynamic.Interface, kinds []cluster.Kind, at place) (*unstructured.Unstructured, error) {
-	i := slices.IndexFunc(kinds, func(k cluster.Kind) bool { return k.GroupKind == at.GroupKind })
-	if i < 0 {
-		return nil, fmt.Errorf("the API does not serve %s", at.Kind)
-	}
-	list, err := resource(client, kinds[i], at.namespace).List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + at.name})
-	if err != nil {
-		return nil, fmt.Errorf("reading %s %s: %w", at.Kind, at.name, err)
-	}
-	if len(list.Items) == 0 {
-		return nil, nil
-	}
-	return &list.Items[0], nil
-}
-
-func resource(client dynamic.Interface, k cluster.Kind, namespace string) dynamic.ResourceInterface {
-	r := client.Resource(schema.GroupVersionResource{Group: k.Group, Version: k.Version, Resource: k.Resource})
-	if k.Namespaced && namespace != "" {
-		return r.Namespace(namespace)
-	}
-	return r
-}
-
-// liveObject makes an object of what the API server sent, without its managers.
-func liveObject(u *unstructured.Unstructured) (*object.Object, error) {
-	u = u.DeepCopy()
-	u.SetManagedFields(nil)
-	objects, err := object.FromNode(object.FromAny(u.Object), &object.Origin{})
-	if err != nil || len(objects) != 1 {
-		return nil, fmt.Errorf("reading %s %s: %w", u.GetKind(), u.GetName(), err)
-	}
-	return objects[0], nil
-}
-
-// told is what is said of a change.
-type told struct {
-	Event   drift.Event     `json:"event"`
-	Finding verdict.Finding `json:"finding"`
-	// Message is what the finding said before, Was and Is what its field held.
-	Message string        `json:"wasMessage,omitempty"`
-	Was     string        `json:"was,omitempty"`
-	Is      string        `json:"is,omitempty"`
-	By      *drift.Author `json:"by,omitempty"`
-	Undo    *undo         `json:"undo,omitempty"`
-}
-
-// undo is what undoes a change, or why nothing can.
-type undo struct {
-	Command string    `json:"command,omitempty"`
-	Patch   drift.Ops `json:"patch,omitempty"`
-	Note    string    `json:"note,omitempty"`
-	Refused string    `json:"refused,omitempty"`
-}
-
 // tell prints the changes and returns the rank of the worst that is drift.
 func (r *driftRun) tell(changes []drift.Change) (worst int, err error) {
 	out := bufio.NewWriter(r.s.Out)
@@ -596,50 +525,4 @@ func (r *driftRun) undo(before, o *object.Object, f *verdict.Finding) *undo {
 		return &undo{Refused: err.Error()}
 	}
 	return &undo{Command: p.Command(), Patch: p.Ops, Note: p.Note}
-}
-
-// print writes a change for a person.
-func (t *told) print(out io.Writer) {
-	f := &t.Finding
-	_, _ = fmt.Fprintf(out, "%s: %s %s: %s: %s\n", t.Event, f.Severity, f.Object, f.Control, f.Message)
-	switch {
-	case t.Message != "" && t.Message != f.Message:
-		_, _ = fmt.Fprintf(out, "  before: %s\n", t.Message)
-	case t.Undo == nil:
-		return
-	}
-	if t.Was != "" && t.Was != t.Is {
-		_, _ = fmt.Fprintf(out, "  %s was %s, is %s\n", f.Path, t.Was, t.Is)
-	} else {
-		_, _ = fmt.Fprintf(out, "  %s is %s\n", f.Path, t.Is)
-	}
-	if t.By != nil {
-		_, _ = fmt.Fprintf(out, "  by %s\n", who(t.By))
-	}
-	switch u := t.Undo; {
-	case u == nil:
-	case u.Refused != "":
-		_, _ = fmt.Fprintf(out, "  to undo by hand: %s\n", u.Refused)
-	default:
-		_, _ = fmt.Fprintf(out, "  undo: %s\n", u.Command)
-		if u.Note != "" {
-			_, _ = fmt.Fprintf(out, "  note: %s\n", u.Note)
-		}
-	}
-}
-
-// who names an author in words.
-func who(a *drift.Author) string {
-	out := a.Manager + " (" + a.Operation
-	if a.Subresource != "" {
-		out += " of " + a.Subresource
-	}
-	out += ")"
-	if !a.At.IsZero() {
-		out += " at " + a.At.UTC().Format(time.RFC3339)
-	}
-	if a.Guess {
-		out += ", who last changed what is nearest; who removed the field is not known"
-	}
-	return out
 }

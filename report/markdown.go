@@ -139,7 +139,13 @@ func (m *markdown) next() string {
 func (m *markdown) files(b *strings.Builder, max int) {
 	findings, more := m.listed(m.opts)
 	files := group(findings, m.nowhere())
-	slices.SortStableFunc(files, func(a, b *fileGroup) int { return worst(a) - worst(b) })
+	slices.SortStableFunc(files, func(a, b *fileGroup) int { return worst(a.Objects...) - worst(b.Objects...) })
+	for _, file := range files {
+		if file.File == m.nowhere() {
+			// A cluster has no lines to go by, and may have more than fits.
+			slices.SortStableFunc(file.Objects, func(a, b *objectGroup) int { return worst(a) - worst(b) })
+		}
+	}
 	for i, file := range files {
 		blocks := m.blocks(file)
 		fits := fitting(blocks, max-b.Len()-len(detailsEnd)-len(detailsHead(file)))
@@ -187,11 +193,11 @@ func (f *fileGroup) count(blocks int) int {
 	return n
 }
 
-// worst ranks a file by the worst of its findings: what failed before what is
+// worst ranks objects by the worst of their findings: what failed before what is
 // unknown or excepted.
-func worst(f *fileGroup) int {
+func worst(objects ...*objectGroup) int {
 	rank := 1000
-	for _, o := range f.Objects {
+	for _, o := range objects {
 		for _, x := range o.Findings {
 			rank = min(rank, 10*caseRank(x.Finding)+verdict.Rank(x.Severity))
 		}
