@@ -4,6 +4,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -15,17 +16,25 @@ import (
 // A scan makes much garbage and keeps little. While little is kept, the heap is
 // let grow to five times of it before it is collected, which saves a fifth of
 // the time; beyond roomyHeap it grows to twice of what is kept, as is usual, and
-// never by much more than maxGrowth: facts about a whole cluster keep much.
+// never by much more than maxGrowth: facts about a whole cluster keep much. Where
+// there is a memory limit (an agent has that of its container), half of it may be
+// used freely.
 const (
-	roomy     = 400
-	usual     = 100
-	least     = 25
-	roomyHeap = 64 << 20
-	maxGrowth = 160 << 20
+	roomy = 400
+	usual = 100
+	least = 25
+)
+
+var (
+	roomyHeap uint64 = 64 << 20
+	maxGrowth uint64 = 160 << 20
 )
 
 func main() {
 	if os.Getenv("GOGC") == "" { // who sets it knows better
+		if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+			roomyHeap, maxGrowth = max(roomyHeap, uint64(limit)/2), max(maxGrowth, uint64(limit)/4)
+		}
 		debug.SetGCPercent(roomy)
 		afterEachGC()
 	}
