@@ -59,8 +59,8 @@ type ControlPlane struct {
 	etcdPort, port           string
 }
 
-// Start starts a control plane and stops it when the test ends. Where the
-// binaries are absent it skips the test, or fails it if SCONCE_E2E is 1.
+// Start starts a control plane and stops it when the test ends. It skips the
+// test unless SCONCE_E2E is 1, and fails it where the binaries are absent.
 func Start(t testing.TB, opts Options) *ControlPlane {
 	t.Helper()
 	bin := need(t)
@@ -119,7 +119,7 @@ func need(t testing.TB) string {
 	t.Helper()
 	programs := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
 	dir := os.Getenv("SCONCE_CONTROLPLANE")
-	if dir == "" || os.Getenv("SCONCE_E2E") == "0" {
+	if dir == "" || os.Getenv("SCONCE_E2E") != "1" {
 		return process.Programs(t, "test/cluster/build.sh", programs...)
 	}
 	must(t, process.Has(dir, programs...))

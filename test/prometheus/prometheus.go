@@ -36,8 +36,8 @@ func Program(t testing.TB, name string) string {
 }
 
 // Start runs a Prometheus on loopback with a configuration and stops it when
-// the test ends. Where there is no Prometheus it skips the test, or fails it if
-// SCONCE_E2E is 1.
+// the test ends. It skips the test unless SCONCE_E2E is 1, and fails it
+// where there is no Prometheus.
 func Start(t testing.TB, config string) v1.API {
 	t.Helper()
 	bin, dir := need(t), t.TempDir()
