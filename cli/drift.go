@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -188,11 +187,12 @@ func (r *driftRun) now(ctx context.Context) (*drift.Look, error) {
 	}
 	if r.f.since != "" && r.f.namespace == "" {
 		// A snapshot of one namespace is compared with that.
-		h, err := header(r.f.since)
+		snap, closeSnapshot, err := openSnapshot(r.f.since)
 		if err != nil {
 			return nil, err
 		}
-		r.f.namespace = h.Namespace
+		closeSnapshot()
+		r.f.namespace = snap.Header.Namespace
 	}
 	if err := r.load(r.cluster.Version()); err != nil {
 		return nil, err
@@ -212,31 +212,13 @@ func (r *driftRun) load(server string) error {
 	return err
 }
 
-// header returns the first line of a snapshot.
-func header(file string) (*cluster.Header, error) {
-	in, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = in.Close() }()
-	snap, err := cluster.Open(file, in)
-	if err != nil {
-		return nil, err
-	}
-	return &snap.Header, nil
-}
-
 // ofFile judges a snapshot.
 func (r *driftRun) ofFile(ctx context.Context, file string) (*drift.Look, error) {
-	in, err := os.Open(file)
+	snap, closeSnapshot, err := openSnapshot(file)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = in.Close() }()
-	snap, err := cluster.Open(file, in)
-	if err != nil {
-		return nil, err
-	}
+	defer closeSnapshot()
 	switch h := &snap.Header; {
 	case h.Namespace != "" && r.f.namespace != "" && h.Namespace != r.f.namespace:
 		return nil, fmt.Errorf("%s holds the namespace %s, not %s", file, h.Namespace, r.f.namespace)
@@ -315,25 +297,12 @@ func (c *census) note(o *object.Object) bool {
 	if c.namespace != "" && !inside {
 		return false
 	}
-	k := kin{uid: o.Root.At("metadata", "uid").Str(), controller: controllerOf(o)}
-	replicas := o.Root.At("spec", "replicas")
-	k.past = k.controller != "" && o.Kind == "ReplicaSet" && replicas != nil && replicas.Kind == object.Int && replicas.Int() == 0
+	k := kin{uid: o.Root.At("metadata", "uid").Str(), controller: engine.Owner(o), past: engine.OldRevision(o)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.look.Object(o.Ref)
 	c.kin[placeOf(o.Ref)] = k
 	return true
-}
-
-func controllerOf(o *object.Object) string {
-	if owners := o.Root.At("metadata", "ownerReferences"); owners != nil {
-		for _, owner := range owners.Items {
-			if owner.Get("controller").Bool() {
-				return owner.Get("uid").Str()
-			}
-		}
-	}
-	return ""
 }
 
 // take notes findings. One that an object has because its controller has it is
@@ -360,15 +329,11 @@ func (r *driftRun) pick(ctx context.Context, file string, wanted map[place]bool)
 	if len(wanted) == 0 {
 		return out, nil
 	}
-	in, err := os.Open(file)
+	snap, closeSnapshot, err := openSnapshot(file)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = in.Close() }()
-	snap, err := cluster.Open(file, in)
-	if err != nil {
-		return nil, err
-	}
+	defer closeSnapshot()
 	for _, u := range snap.Units(func(object.GroupKind) bool { return true }) {
 		u.Read(ctx, snapshot.Sink{
 			Object: func(o *object.Object) {

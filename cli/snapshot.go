@@ -153,20 +153,31 @@ func writeFile(name string, write func(*bufio.Writer) (*cluster.Saved, error)) (
 	return saved, err
 }
 
+// openSnapshot opens a snapshot, whose objects are read from the file until it is
+// closed.
+func openSnapshot(file string) (*cluster.Snapshot, func(), error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := cluster.Open(file, in)
+	if err != nil {
+		_ = in.Close()
+		return nil, nil, err
+	}
+	return snap, func() { _ = in.Close() }, nil
+}
+
 // loadSnapshot scans a snapshot.
 func loadSnapshot(cmd *cobra.Command, s Streams, f *judgeFlags, file string) error {
 	if _, err := parseThreshold(f.failOn); err != nil {
 		return err
 	}
-	in, err := os.Open(file)
+	snap, closeSnapshot, err := openSnapshot(file)
 	if err != nil {
 		return fmt.Errorf("snapshot load: %w", err)
 	}
-	defer func() { _ = in.Close() }()
-	snap, err := cluster.Open(file, in)
-	if err != nil {
-		return fmt.Errorf("snapshot load: %w", err)
-	}
+	defer closeSnapshot()
 	h := &snap.Header
 	b, eng, err := f.judgeAs(h.Server, h.Namespace)
 	if err != nil {
