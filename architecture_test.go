@@ -23,7 +23,7 @@ var floors = []struct {
 }{
 	{"the format, the objects and what a credential looks like know nothing but themselves", []string{"api/v1alpha1", "object", "credential"}},
 	{"what runs programs in tests knows none of them", []string{"test/process"}},
-	{"what stands in for a cluster in tests knows nothing of what it tests", []string{"test/controlplane", "test/prometheus"}},
+	{"what stands in for a cluster in tests knows nothing of what it tests", []string{"test/controlplane", "test/prometheus", "test/shape"}},
 	{"what is judged and what is said of it; every floor above speaks in these", []string{"verdict"}},
 	{"how objects arrive, and what a control is: neither knows of the other", []string{"snapshot", "control", "source/helm", "source/kustomize", "facts"}},
 	{"an analyser derives its own facts and knows of no other analyser", []string{"facts/containerengine", "facts/controlplane", "facts/enforcement", "facts/namespace", "facts/rbac", "facts/release", "facts/secret", "facts/upgrade"}},

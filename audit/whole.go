@@ -31,6 +31,8 @@ type whole struct {
 	changed, stale map[string]bool
 	settled        bool   // what was complete when facts were last derived
 	problem        string // a fault
+	// live keeps facts up to date by itself, and no parts are used; nil for none.
+	live facts.Live
 }
 
 // part is what was kept of the objects of a part.
@@ -44,10 +46,14 @@ type part struct {
 }
 
 func newWhole(i int, w facts.Whole) *whole {
-	return &whole{
+	out := &whole{
 		Whole: w, index: i, parts: map[string]*part{}, told: map[string]map[string][]any{}, asked: map[string]map[string]bool{},
 		changed: map[string]bool{}, stale: map[string]bool{"": true},
 	}
+	if w.Live != nil {
+		out.live = w.Live()
+	}
+	return out
 }
 
 // of names the part of an object.
@@ -71,6 +77,11 @@ func (w *whole) part(name string) *part {
 // keep replaces what is kept of an object; nil is nothing. Where that is the
 // same as before, nothing becomes stale.
 func (w *whole) keep(r *record, kept any) {
+	if w.live != nil {
+		w.live.Set(r.ref, kept)
+		w.stale[""] = true
+		return
+	}
 	name := w.of(r.ref)
 	if kept == nil && w.parts[name] == nil {
 		return
@@ -126,7 +137,7 @@ func compareRefs(a, b object.Ref) int {
 // asked for what is not the same any more.
 func (w *whole) retell(name string) {
 	w.stale[name] = true
-	if w.Parts == nil {
+	if w.Parts == nil || w.live != nil {
 		return
 	}
 	p := w.part(name)
@@ -205,9 +216,29 @@ func (s *State) Settle(ctx context.Context) Delta {
 			if ctx.Err() != nil {
 				return delta
 			}
-			delta.add(s.settle(w, name))
+			if w.live != nil {
+				delta.add(s.settleLive(w))
+			} else {
+				delta.add(s.settle(w, name))
+			}
 		}
 	}
+	return delta
+}
+
+// settleLive takes over the facts that an analyser has kept up to date by itself.
+func (s *State) settleLive(w *whole) (delta Delta) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.fault(w)
+	clear(w.stale)
+	env := s.e.Env()
+	env.Complete = w.settled
+	w.live.Settle(&env, func(subject object.Ref, all []*object.Object) {
+		if r := s.find(subject); r != nil {
+			delta.add(s.replaceFacts(w, w.of(subject), r, all))
+		}
+	})
 	return delta
 }
 

@@ -68,8 +68,23 @@ type Whole struct {
 	// Derive yields the facts, given what was kept in the order of the sources.
 	Derive func(kept []any, env *Env, yield func(*object.Object))
 	// Parts, where it is set, is how the same facts are derived for a part of
-	// the objects at a time; without it, one that changes derives all again.
+	// the objects at a time; without it, and without Live, one that changes
+	// derives all again.
 	Parts *Parts
+	// Live, where it is set, starts what keeps the same facts up to date, where
+	// they cannot be cut into parts.
+	Live func() Live
+}
+
+// Live keeps facts up to date, one change at a time. It is used from one
+// goroutine at a time.
+type Live interface {
+	// Set takes what Keep returned of an object, in place of what it returned
+	// before. Nil takes the object away: if it comes back, its facts are new.
+	Set(ref object.Ref, kept any)
+	// Settle hands over the facts about every object whose facts are not as they
+	// were when it was last called, and none for one that has none any more.
+	Settle(env *Env, changed func(subject object.Ref, facts []*object.Object))
 }
 
 // Lacks says whether objects of a kind that could not be read may be among what
