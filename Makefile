@@ -1,6 +1,6 @@
 # The commands of this project. `make` says what they are.
 
-.PHONY: help build test e2e demo controlplane lint generate check bench fuzz
+.PHONY: help build test e2e browser demo controlplane lint generate check bench fuzz
 
 help: ## say what can be made
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,6 +14,9 @@ test: ## run every test but e2e, with the race detector; the mutants without it
 
 e2e: controlplane ## run the tests against a real control plane, which is built once
 	SCONCE_E2E=1 go test -count=1 -timeout 40m ./test/e2e/...
+
+browser: ## run the tests of the HTML pages in Chromium, which is installed if it is missing
+	./test/browser.sh
 
 demo: controlplane ## show a denied pod, an audit finding and a drift on a real control plane
 	SCONCE_E2E=1 go test -count=1 -v -run '^TestDemo$$' ./test/e2e
