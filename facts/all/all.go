@@ -5,9 +5,11 @@ package all
 
 import (
 	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/facts/attackpath"
 	"sconce.dev/sconce/facts/controlplane"
 	"sconce.dev/sconce/facts/enforcement"
 	"sconce.dev/sconce/facts/namespace"
+	"sconce.dev/sconce/facts/network"
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/facts/release"
 	"sconce.dev/sconce/facts/secret"
@@ -18,4 +20,4 @@ import (
 var Singles = []facts.Single{controlplane.Single, secret.Single, upgrade.Single, release.Single, enforcement.Single}
 
 // Wholes derive facts from all objects together.
-var Wholes = []facts.Whole{namespace.Whole, rbac.Whole, upgrade.Whole, enforcement.Whole}
+var Wholes = []facts.Whole{namespace.Whole, network.Whole, network.Above, rbac.Whole, rbac.Effective, upgrade.Whole, enforcement.Whole, attackpath.Whole}

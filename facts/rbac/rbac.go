@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rbac derives what roles, bindings, ServiceAccounts and workloads say
-// together: whether what they name exists, which roles a workload holds by its
-// ServiceAccount, and whether anything runs as a ServiceAccount. It does not
-// look into the rules of roles.
+// Package rbac is the exact model of RBAC, and the facts that follow from roles,
+// bindings, ServiceAccounts and workloads together.
 //
-// About everything that holds a pod:
+// The Model answers who may do what and by which bindings (Can, WhoCan,
+// Permissions), and who could come to: by impersonating, by a token, by binding
+// or by escalating (Gains, Indirect). It decides as the API server's RBAC
+// authorizer does, which a test against a real one holds it to. It does not know
+// other authorizers.
+//
+// Two analysers state facts. Whole says whether what is named exists, and what
+// is used; it does not look into the rules of roles. About everything that holds
+// a pod:
 //
 //	kind: PodIdentity
 //	facts:
@@ -30,6 +36,76 @@
 //	  used: true   # something runs as it
 //	  roles: [shop/reader, view] # that are bound to it, not to its groups
 //
+// Effective says what may be done. About every ServiceAccount, and about every
+// user and group at the first binding that names it:
+//
+//	kind: Identity
+//	facts:
+//	  kind: ServiceAccount
+//	  name: web
+//	  namespace: shop
+//	  external: false # a user, or a group that is not one of ServiceAccounts or of everyone
+//	  everyone: false # all who can ask, all who are authenticated, or all ServiceAccounts
+//	  found: true
+//	  used: true      # something runs as it; of what is external that is supposed
+//	  permissions:    # that are bound to it, not to its groups; each rule once, 64 at the most
+//	  - verbs: [get]
+//	    groups: [""]
+//	    resources: [secrets]
+//	    names: [web]        # none: any
+//	    paths: []           # of URLs that are no resources
+//	    anyVerb: false      # "*" is among the verbs; likewise anyGroup and anyResource
+//	    anyGroup: false
+//	    anyResource: false
+//	    anyName: false      # the rule is about resources and names none of them
+//	    anyPath: false
+//	    clusterWide: false  # by a ClusterRoleBinding
+//	    namespace: shop     # the first in which the rule is bound, of this many
+//	    namespaces: 1
+//	    binding: RoleBinding shop/web
+//	    role: Role shop/web # in which the rule stands
+//	    via: ServiceAccount shop/web # the subject of the binding
+//	    certain: true       # false where a file does not say a namespace
+//
+// About everything that holds a pod:
+//
+//	kind: PodPermissions
+//	facts:
+//	  account: web
+//	  tokenMounted: true
+//	  permissions: # as of an Identity, and those of the groups of ServiceAccounts
+//
+// About every RoleBinding and ClusterRoleBinding:
+//
+//	kind: Grant
+//	facts:
+//	  clusterWide: true
+//	  role: {kind: ClusterRole, name: view, found: true}
+//	  rules:    # that it grants: the fields of a permission from verbs to anyPath, and role
+//	  subjects: # as the fields of an Identity from kind to used, and
+//	  - refused: "" # why the API server takes no such subject
+//	  used: true    # by one of the subjects
+//	  refused: ""   # why the API server takes no such binding
+//
+// About every Role and ClusterRole:
+//
+//	kind: RoleUse
+//	facts:
+//	  role: ClusterRole view
+//	  kind: ClusterRole
+//	  bound: true   # by itself, or as a part of an aggregated ClusterRole
+//	  boundTo: ["ServiceAccount shop/web, which Deployment shop/web runs as, by RoleBinding shop/web"] # 4 at the most
+//	  bindings: 1
+//	  subjects: 1
+//	  used: true
+//	  aggregated: false    # it is put together from others
+//	  aggregatesInto: []   # the ClusterRoles that it is a part of
+//	  rules:               # that it grants, as of a Grant
+//
+// At the end of a list stands a value that is not known where there may be more:
+// where objects are not complete, a binding could not be read, or more would have
+// to be listed than are.
+//
 // What is not among the objects is absent where they are complete, and else
 // unknown. The namespace of an object that names none is chosen when it is
 // applied, and may be any: what is there in some namespace may be what it means.
@@ -50,7 +126,7 @@ import (
 var Whole = facts.Whole{
 	Kinds:  []string{"PodIdentity", "BindingReferences", "AccountUse"},
 	From:   facts.From(facts.Sources{Pods: true, Kinds: []object.GroupKind{role, clusterRole, roleBinding, clusterRoleBinding, serviceAccount}}),
-	Keep:   keep,
+	Keep:   slim,
 	Derive: facts.AllOf(derive),
 	Parts:  &facts.Parts{Of: namespaceOf, Tell: tell, Derive: derive},
 }
@@ -64,6 +140,7 @@ var (
 	roleBinding        = object.GroupKind{Group: group, Kind: "RoleBinding"}
 	clusterRoleBinding = object.GroupKind{Group: group, Kind: "ClusterRoleBinding"}
 	serviceAccount     = object.GroupKind{Kind: "ServiceAccount"}
+	secret             = object.GroupKind{Kind: "Secret"}
 )
 
 // The fields of a pod's spec that say what it runs as.
@@ -77,9 +154,9 @@ const (
 // has no ServiceAccount.
 const mirror = "kubernetes.io/config.mirror"
 
-// keep returns the few fields of an object that facts come from. Of a role, its
-// name is enough.
-func keep(o *object.Object) any {
+// slim returns the few fields of an object that these facts come from. Of a
+// role, its name is enough.
+func slim(o *object.Object) any {
 	switch o.GroupKind() {
 	case role:
 		return name{o.Namespace, o.Name}
@@ -91,7 +168,7 @@ func keep(o *object.Object) any {
 		return facts.Slim(o, []string{automountField})
 	}
 	path, ok := object.PodPath(o.GroupKind())
-	if !ok || o.GroupKind().Kind == "Pod" && o.Root.At("metadata", "annotations", mirror) != nil {
+	if !ok || isMirror(o) {
 		return nil
 	}
 	spec := append(keys(path), "spec")

@@ -13,7 +13,10 @@ import (
 )
 
 // parse returns the objects of a text.
-func parse(tb testing.TB, text string) []*object.Object {
+func parse(tb interface {
+	Helper()
+	Fatal(args ...any)
+}, text string) []*object.Object {
 	tb.Helper()
 	var out []*object.Object
 	for part := range object.Split([]byte(text)) {
@@ -34,7 +37,7 @@ func parse(tb testing.TB, text string) []*object.Object {
 func derived(objects []*object.Object, complete bool) []string {
 	var kept []any
 	for _, o := range objects {
-		if k := keep(o); k != nil {
+		if k := slim(o); k != nil {
 			kept = append(kept, k)
 		}
 	}
@@ -244,7 +247,7 @@ subjects:
 `)
 	var kept []any
 	for _, o := range objects {
-		kept = append(kept, keep(o))
+		kept = append(kept, slim(o))
 	}
 	var got []string
 	Whole.Derive(kept, &facts.Env{}, func(o *object.Object) {
@@ -278,7 +281,7 @@ func BenchmarkCluster(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	add := func(text string) {
 		for _, o := range parse(b, text) {
-			kept = append(kept, keep(o))
+			kept = append(kept, slim(o))
 		}
 	}
 	for i := range 5000 {
