@@ -31,14 +31,20 @@ type clusterFlags struct {
 const versionOfServer = "version to judge for, as in 1.36 or 1.36.2 (default: the API server's)"
 
 func (f *clusterFlags) register(cmd *cobra.Command) {
+	f.registerConnection(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file of the clusters that are known (default: $KUBECONFIG, ~/.kube/config; in a pod without these, its ServiceAccount)")
-	flags.StringVar(&f.context, "context", "", "context of the kubeconfig, instead of its current one")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "only what is in this namespace; what needs more to be decided is unknown")
 	flags.BoolVar(&f.allKinds, "all-kinds", false, "read also kinds that no control is about: credentials are looked for in everything that is read")
 	if version := flags.Lookup("kube-version"); version != nil {
 		version.Usage = versionOfServer
 	}
+}
+
+// registerConnection registers the flags that say which cluster is read.
+func (f *clusterFlags) registerConnection(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file of the clusters that are known (default: $KUBECONFIG, ~/.kube/config; in a pod without these, its ServiceAccount)")
+	flags.StringVar(&f.context, "context", "", "context of the kubeconfig, instead of its current one")
 	_ = cmd.RegisterFlagCompletionFunc("context", f.completeContexts)
 }
 

@@ -32,9 +32,9 @@ type generateFlags struct {
 func newGenerate(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Make policies that the API server enforces by itself",
+		Short: "Make admission policies, network policies and roles",
 	}
-	cmd.AddCommand(newGeneratePolicies(s))
+	cmd.AddCommand(newGeneratePolicies(s), newGenerateNetworkPolicies(s), newGenerateRoles(s))
 	return cmd
 }
 

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -365,6 +366,7 @@ type progress struct {
 	out    io.Writer
 	total  int
 	what   string
+	verb   string // "scanned" if it is empty
 	start  time.Time
 	last   time.Time
 	silent bool
@@ -383,7 +385,7 @@ func (p *progress) done(n int) {
 		return
 	}
 	p.last, p.shown = now, true
-	_, _ = fmt.Fprintf(p.out, "\r\x1b[Kscanned %d of %d %s", n, p.total, p.what)
+	_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s %d of %d %s", cmp.Or(p.verb, "scanned"), n, p.total, p.what)
 }
 
 // clear takes the line away, so that what is printed next stands alone.

@@ -25,16 +25,26 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
+	f.registerWith(cmd, "f", "n")
+}
+
+// registerWith registers the flags, those for files of values and the namespace
+// by these letters too, where they are free.
+func (f *sourceFlags) registerWith(cmd *cobra.Command, values, namespace string) {
 	flags := cmd.Flags()
+	name := "namespace"
+	if namespace == "" {
+		name = "release-namespace"
+	}
 	flags.StringVar(&f.revision, "rev", "", "read the paths from this Git revision instead of the working tree")
-	flags.StringArrayVarP(&f.helm.ValueFiles, "values", "f", nil, "Helm: file of values, for every chart")
+	flags.StringArrayVarP(&f.helm.ValueFiles, "values", values, nil, "Helm: file of values, for every chart")
 	flags.StringArrayVar(&f.helm.Set, "set", nil, "Helm: set a value, as in image.tag=1.2")
 	flags.StringArrayVar(&f.helm.SetString, "set-string", nil, "Helm: set a value that is a string")
 	flags.StringArrayVar(&f.helm.SetFile, "set-file", nil, "Helm: set a value from a file")
 	flags.StringArrayVar(&f.helm.SetJSON, "set-json", nil, "Helm: set a value from JSON")
 	flags.StringSliceVar(&f.helm.APIVersions, "api-versions", nil, "Helm: API versions that the chart finds in the cluster")
 	flags.StringVar(&f.helm.ReleaseName, "release-name", helm.DefaultReleaseName, "Helm: name of the release")
-	flags.StringVarP(&f.helm.Namespace, "namespace", "n", helm.DefaultNamespace, "Helm: namespace of the release")
+	flags.StringVarP(&f.helm.Namespace, name, namespace, helm.DefaultNamespace, "Helm: namespace of the release")
 	flags.BoolVar(&f.enableHelm, "enable-helm", false, "Kustomize: inflate the charts that overlays name, if they are vendored")
 	flags.DurationVar(&f.timeout, "render-timeout", 30*time.Second, "give up on a chart or overlay that takes longer to render")
 }
@@ -42,28 +52,35 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 // discover finds what there is to read. The function that it returns releases
 // what reading needed.
 func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline) (*source.Plan, func(), error) {
+	opts, closePool, err := f.options(s, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.revision == "" {
+		return source.Discover(targets, opts), closePool, nil
+	}
+	revision, err := source.Checkout(f.revision)
+	if err != nil {
+		closePool()
+		return nil, nil, fmt.Errorf("--rev: %w", err)
+	}
+	opts.Base, opts.Missing = revision.Base, revision.Missing
+	return source.Discover(targets, opts), func() { closePool(); revision.Remove() }, nil
+}
+
+// options says how sources are read. The function that it returns ends the
+// processes that render.
+func (f *sourceFlags) options(s Streams, b *baseline.Baseline) (source.Options, func(), error) {
 	for _, name := range f.helm.ValueFiles {
 		if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-			return nil, nil, fmt.Errorf("--values: %s is not a file that can be read", name)
+			return source.Options{}, nil, fmt.Errorf("--values: %s is not a file that can be read", name)
 		}
 	}
 	f.helm.KubeVersion = b.Version.String()
-	opts := source.Options{Stdin: s.In, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
-	closeAll := func() {}
-	if f.revision != "" {
-		revision, err := source.Checkout(f.revision)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--rev: %w", err)
-		}
-		opts.Base, opts.Missing, closeAll = revision.Base, revision.Missing, revision.Remove
-	}
 	exe, err := os.Executable()
 	if err != nil {
-		closeAll()
-		return nil, nil, fmt.Errorf("finding this program, which renders charts: %w", err)
+		return source.Options{}, nil, fmt.Errorf("finding this program, which renders charts: %w", err)
 	}
 	pool := render.NewPool(exe, []string{render.WorkerArg}, 2, render.Limits{Timeout: f.timeout})
-	opts.Renderer = pool
-	remove := closeAll
-	return source.Discover(targets, opts), func() { pool.Close(); remove() }, nil
+	return source.Options{Stdin: s.In, Renderer: pool, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}, pool.Close, nil
 }

@@ -177,6 +177,9 @@ func (s *sarifWriter) result(f *verdict.Finding) sarifResult {
 		r.Kind, r.Level = "open", "none"
 		r.Message.Text = "unknown: " + r.Message.Text // many viewers do not show the kind
 	}
+	if s.config != nil && s.config.Base != "" {
+		r.BaselineState = "new"
+	}
 	if f.Fingerprint != "" {
 		r.Fingerprints = map[string]string{"sconce/v1": visible(f.Fingerprint)}
 	}

@@ -60,16 +60,18 @@ type sarifBase struct {
 }
 
 type sarifResult struct {
-	RuleID       string              `json:"ruleId"`
-	RuleIndex    int                 `json:"ruleIndex"`
-	Kind         string              `json:"kind"`
-	Level        string              `json:"level"`
-	Message      sarifText           `json:"message"`
-	Locations    []sarifLocation     `json:"locations"`
-	Fingerprints map[string]string   `json:"partialFingerprints,omitempty"`
-	Suppressions *[]sarifSuppression `json:"suppressions,omitempty"`
-	Fixes        []sarifFix          `json:"fixes,omitempty"`
-	Properties   sarifResultProps    `json:"properties"`
+	RuleID       string            `json:"ruleId"`
+	RuleIndex    int               `json:"ruleIndex"`
+	Kind         string            `json:"kind"`
+	Level        string            `json:"level"`
+	Message      sarifText         `json:"message"`
+	Locations    []sarifLocation   `json:"locations"`
+	Fingerprints map[string]string `json:"partialFingerprints,omitempty"`
+	// BaselineState is set on all results of a run, or on none.
+	BaselineState string              `json:"baselineState,omitempty"`
+	Suppressions  *[]sarifSuppression `json:"suppressions,omitempty"`
+	Fixes         []sarifFix          `json:"fixes,omitempty"`
+	Properties    sarifResultProps    `json:"properties"`
 }
 
 type sarifResultProps struct {

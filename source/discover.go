@@ -38,6 +38,11 @@ type Options struct {
 	Base string
 	// Missing is what is known not to be there; it is told with what is read.
 	Missing []verdict.Problem
+	// Ignored are files and folders that are not read, by their absolute paths
+	// without links, unless they are targets.
+	Ignored map[string]bool
+	// MayBeEmpty says that a folder without manifests is no problem.
+	MayBeEmpty bool
 }
 
 // Plan is what will be read.
@@ -119,7 +124,7 @@ func (d *discovery) target(t string) {
 	case info.IsDir():
 		before := len(d.found)
 		d.dir(filepath.Clean(t), path, true)
-		if len(d.found) == before && !d.again {
+		if len(d.found) == before && !d.again && !d.opts.MayBeEmpty {
 			d.fail(t, "the folder holds no manifests (files ending in .yaml, .yml or .json), charts or overlays")
 		}
 	default:
@@ -284,6 +289,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 		isDir = info.IsDir()
 	}
 	switch {
+	case d.opts.Ignored[real]:
 	case isDir && e.Name() != ".git" && e.Name() != configDir:
 		d.folder(&found{name: name, path: path, real: real})
 	case !isDir && (isManifest(e.Name()) || containerengine.Reads(path)) && !isKustomization(e.Name()):

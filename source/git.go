@@ -18,8 +18,9 @@ import (
 
 // Revision is a Git revision that was put into a folder, to be read from there.
 type Revision struct {
-	// Base is the folder that stands for the working directory.
-	Base string
+	// Base is the folder that stands for the working directory, Root that for the
+	// root of the repository.
+	Base, Root string
 	// Missing are what the revision names and does not hold: submodules.
 	Missing []verdict.Problem
 	dir     string
@@ -32,23 +33,20 @@ func (r *Revision) Remove() { _ = os.RemoveAll(r.dir) }
 // they are stored: no attribute of the repository leaves any out or changes
 // any. It runs git, and changes nothing in the repository.
 func Checkout(revision string) (*Revision, error) {
-	if strings.HasPrefix(revision, "-") {
-		return nil, fmt.Errorf("%q is not a Git revision", revision)
+	commit, err := Resolve(revision)
+	if err != nil {
+		return nil, err
 	}
 	prefix, err := git("rev-parse", "--show-prefix")
 	if err != nil {
 		return nil, err
 	}
-	commit, err := git("rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a revision of this Git repository; git log shows them", revision)
-	}
 	dir, err := os.MkdirTemp("", "sconce-git-")
 	if err != nil {
 		return nil, err
 	}
-	r := &Revision{Base: filepath.Join(dir, strings.TrimSpace(string(prefix))), dir: dir}
-	if err := r.unpack(strings.TrimSpace(string(commit))); err != nil {
+	r := &Revision{Base: filepath.Join(dir, strings.TrimSpace(string(prefix))), Root: dir, dir: dir}
+	if err := r.unpack(commit); err != nil {
 		r.Remove()
 		return nil, fmt.Errorf("reading Git revision %s: %w", revision, err)
 	}

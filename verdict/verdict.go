@@ -65,6 +65,9 @@ type Config struct {
 	Cluster string `json:"cluster,omitempty"`
 	// Revision is the Git revision that was read, if one was asked for.
 	Revision string `json:"revision,omitempty"`
+	// Base is what it was compared with, if it was: only findings that are new
+	// since then are told, and the summary counts all.
+	Base string `json:"base,omitempty"`
 	// Compliance names the frameworks that a report was asked for: only controls
 	// that refer to them were run.
 	Compliance []string `json:"compliance,omitempty"`

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diff_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sconce.dev/sconce/diff"
+	"sconce.dev/sconce/facts/network"
+)
+
+func workload(ns, name string) string {
+	return fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[2]s, namespace: %[1]s}
+spec:
+  selector: {matchLabels: {app: %[2]s}}
+  template:
+    metadata: {labels: {app: %[2]s}}
+    spec:
+      containers: [{name: app, image: app, ports: [{containerPort: 80, name: http}]}]
+---
+`, ns, name)
+}
+
+// policy draws a NetworkPolicy.
+func policy(t *rapid.T, n int) string {
+	pods := func(label string) string {
+		if rapid.Bool().Draw(t, label+" all") {
+			return "{}"
+		}
+		return "{matchLabels: {app: " + rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, label) + "}}"
+	}
+	rules := func(key, peer string) string {
+		if rapid.IntRange(0, 3).Draw(t, key+" none") == 0 {
+			return "  " + key + ": []\n"
+		}
+		rule := fmt.Sprintf("  %s:\n  - %s: [{podSelector: %s", key, peer, pods(peer))
+		if rapid.Bool().Draw(t, "everywhere") {
+			rule += ", namespaceSelector: {}"
+		}
+		rule += "}]\n"
+		if rapid.Bool().Draw(t, "ports") {
+			rule += fmt.Sprintf("    ports: [{port: %s}]\n", rapid.SampledFrom([]string{"80", "443", "http"}).Draw(t, "port"))
+		}
+		return rule
+	}
+	out := fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p%d, namespace: %s}\nspec:\n  podSelector: %s\n", n, rapid.SampledFrom([]string{"x", "w"}).Draw(t, "namespace"), pods("selected"))
+	switch rapid.IntRange(0, 2).Draw(t, "direction") {
+	case 0:
+		return out + "  policyTypes: [Ingress]\n" + rules("ingress", "from") + "---\n"
+	case 1:
+		return out + "  policyTypes: [Egress]\n" + rules("egress", "to") + "---\n"
+	}
+	return out + "  policyTypes: [Ingress, Egress]\n" + rules("ingress", "from") + rules("egress", "to") + "---\n"
+}
+
+// networkTree draws workloads and policies.
+func networkTree(t *rapid.T, label string) tree {
+	files := tree{"ns.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: w}\n"}
+	for _, ns := range []string{"x", "w"} {
+		for _, name := range []string{"a", "b", "c"} {
+			if rapid.IntRange(0, 5).Draw(t, label+" there") > 0 {
+				files[ns+name+".yaml"] = workload(ns, name)
+			}
+		}
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, label+" policies") {
+		files[fmt.Sprintf("p%d.yaml", i)] = policy(t, i)
+	}
+	return files
+}
+
+// pairs says of each pair of workloads on which ports it is told.
+func pairs(all []string, list []diff.Connection) map[[2]string]network.PortSet {
+	members := func(g diff.Group) []string {
+		switch {
+		case g.Outside:
+			return []string{"outside"}
+		case g.Everything:
+			return all
+		}
+		out := slices.Clone(g.Workloads)
+		for _, w := range all {
+			ns, _, _ := strings.Cut(w, "/")
+			if slices.Contains(g.Namespaces, ns) {
+				out = append(out, w)
+			}
+		}
+		return out
+	}
+	out := map[[2]string]network.PortSet{}
+	for _, c := range list {
+		for _, from := range members(c.From) {
+			for _, to := range members(c.To) {
+				out[[2]string{from, to}] = out[[2]string{from, to}].Union(c.Ports)
+			}
+		}
+	}
+	return out
+}
+
+// TestConnectionsExact: what is told of pairs is what asking the models for each
+// pair gives, and what opens one way closes the other way.
+func TestConnectionsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base, head := side(t, "base", networkTree(t, "base")), side(t, "head", networkTree(t, "head"))
+		there, back := diff.Compare(base, head).Connections, diff.Compare(head, base).Connections
+		then, now := base.Posture.Network, head.Posture.Network
+		classes := func(m *network.Model) map[string]*network.Class {
+			out := map[string]*network.Class{}
+			for _, c := range m.Classes() {
+				out[c.String()] = c
+			}
+			return out
+		}
+		were, are := classes(then), classes(now)
+		var both []string
+		for name := range are {
+			if were[name] != nil {
+				both = append(both, name)
+			}
+		}
+		opened, closed := pairs(both, there.Opened), pairs(both, there.Closed)
+		ends := append([]string{"outside"}, both...)
+		peer := func(in map[string]*network.Class, name string) network.Peer { return network.Peer{Class: in[name]} }
+		for _, from := range ends {
+			for _, to := range ends {
+				if from == "outside" && to == "outside" {
+					continue
+				}
+				may, might := now.Ports(peer(are, from), peer(are, to)), then.Ports(peer(were, from), peer(were, to))
+				k := [2]string{from, to}
+				if want := may.Minus(might); !opened[k].Equal(want) {
+					t.Fatalf("%v: told %s opened, want %s\n%+v", k, opened[k], want, there.Opened)
+				}
+				if want := might.Minus(may); !closed[k].Equal(want) {
+					t.Fatalf("%v: told %s closed, want %s\n%+v", k, closed[k], want, there.Closed)
+				}
+			}
+		}
+		if a, b := fmt.Sprint(there.Opened, there.Added), fmt.Sprint(back.Closed, back.Removed); a != b {
+			t.Fatalf("opened %s, and the other way closed %s", a, b)
+		}
+	})
+}
+
+func TestConnections(t *testing.T) {
+	two := workload("shop", "web") + workload("shop", "db")
+	const closed = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: all, namespace: shop}\nspec: {podSelector: {}, policyTypes: [Ingress]}\n---\n"
+	open := strings.Replace(strings.Replace(closed, "name: all", "name: web-db", 1), "podSelector: {}, policyTypes: [Ingress]", "podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 5432}]}]", 1)
+
+	got := compare(t, tree{"a.yaml": two + closed}, tree{"a.yaml": two + closed + open}).Connections
+	if len(got.Opened) != 1 || len(got.Closed) > 0 || got.Opened[0].From.String() != "shop/Deployment/web" || got.Opened[0].To.String() != "shop/Deployment/db" || got.Opened[0].Ports.String() != "TCP 5432" {
+		t.Errorf("a policy that lets one in: %+v", got)
+	}
+	got = compare(t, tree{"a.yaml": two + closed}, tree{"c.yaml": closed + two}).Connections
+	if len(got.Opened)+len(got.Closed)+len(got.Added)+len(got.Removed)+len(got.Unclear) > 0 {
+		t.Errorf("another order in another file: %+v", got)
+	}
+	got = compare(t, tree{"a.yaml": two, "b.yaml": closed}, tree{"a.yaml": two, "b.yaml": broken}).Connections
+	if len(got.Opened) > 0 || len(got.Unclear) == 0 || !strings.Contains(got.Unclear[0].Why, "b.yaml") {
+		t.Errorf("a policy that cannot be read any more: %+v", got)
+	}
+	service := "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: http}]}\n---\n"
+	got = compare(t, tree{"a.yaml": two}, tree{"a.yaml": two + service}).Connections
+	if len(got.Exposed) == 0 || got.Exposed[0].Workload != "shop/Deployment/web" {
+		t.Errorf("a load balancer: %+v", got)
+	}
+	got = compare(t, tree{"a.yaml": two}, tree{"a.yaml": two + workload("shop", "api")}).Connections
+	if len(got.Opened) > 0 || len(got.Added) != 1 || got.Added[0].Name != "shop/Deployment/api" || len(got.Added[0].Reaches) == 0 {
+		t.Errorf("a new workload: %+v", got)
+	}
+}
