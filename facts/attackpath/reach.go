@@ -73,7 +73,7 @@ func (r *reacher) exposed() {
 			continue
 		}
 		for _, w := range r.of(x.Class) {
-			b := &because{object: w.leader.ref, words: "it is exposed by " + string(x.Way) + " on " + x.Port.String()}
+			b := &because{object: w.leader.ref, words: "it is exposed by " + wayWords(x.Way) + " on " + x.Port.String()}
 			if len(x.Via) > 0 {
 				b.object = x.Via[0]
 			}
@@ -90,6 +90,21 @@ func (r *reacher) exposed() {
 			}
 		}
 	}
+}
+
+// wayWords names a way in where its kind alone does not say.
+func wayWords(w network.Way) string {
+	switch w {
+	case network.HostNetwork:
+		return "the network of its node"
+	case network.HostPort:
+		return "a port of its node"
+	case network.LoadBalancer, network.NodePort, network.ExternalIP:
+		return "a Service (" + string(w) + ")"
+	case network.Route:
+		return "a route"
+	}
+	return "an " + string(w)
 }
 
 // known is an edge of the network that leads on from a connection to a workload.

@@ -94,11 +94,10 @@ func (x *ways) ofSpace(s *space) {
 func (x *ways) ofNode(c *class) {
 	free := []Reason{{Rule: -1, Words: "policies do not select pods on the network of their node"}}
 	if c.host == yes {
-		ports := c.Ports
-		if len(ports) == 0 {
-			ports = []Port{{Protocol: TCP}}
+		if len(c.Ports) == 0 {
+			x.out = append(x.out, Exposure{Class: &c.Class, Port: Port{Protocol: TCP}, Way: HostNetwork, Via: c.Refs[:1], Unknown: "it names no port, and may listen on any of its node"})
 		}
-		for _, p := range ports {
+		for _, p := range c.Ports {
 			x.out = append(x.out, Exposure{Class: &c.Class, Port: p, Way: HostNetwork, Outside: p.Number, Via: c.Refs[:1], Allowed: true, By: free})
 		}
 		return

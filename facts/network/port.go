@@ -29,8 +29,14 @@ type Port struct {
 	Name     string `json:"name,omitempty"`
 }
 
-// String returns the port as it is written: TCP 80.
-func (p Port) String() string { return p.Protocol + " " + strconv.Itoa(int(p.Number)) }
+// String returns the port as it is written: TCP 80; zero is a port that is not
+// known.
+func (p Port) String() string {
+	if p.Number == 0 {
+		return "some " + p.Protocol + " port"
+	}
+	return p.Protocol + " " + strconv.Itoa(int(p.Number))
+}
 
 // PortSet is a set of ports of protocols. The zero PortSet is empty. It is
 // immutable and comparable by Equal.

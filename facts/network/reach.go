@@ -153,6 +153,9 @@ func (r *reporter) reach(w *workload) *object.Object {
 	}
 	exposures := facts.List()
 	for _, e := range r.exposures[c.ID] {
+		if e.Way == HostNetwork || e.Way == HostPort {
+			e.Via = []object.Ref{w.o.Ref} // not another's of the class
+		}
 		exposures.Items = append(exposures.Items, r.exposure(e, c))
 	}
 	return facts.New("Reach", w.o, []object.Field{facts.Field("facts", facts.Map(
