@@ -55,7 +55,7 @@ func TestHooks(t *testing.T) {
 		{"audit asks nothing", "action: audit", map[string]string{}, ""},
 		{"one rule", "action: audit\ncontrols: [{name: privileged-container, action: deny}]", map[string]string{"ignore.sconce.dev": pods}, ""},
 		{"a rule that closes", "action: audit\ncontrols: [{name: privileged-container, action: warn, failurePolicy: Fail}]", map[string]string{"fail.sconce.dev": pods}, ""},
-		{"each policy its own", "action: audit\ncontrols: [{name: privileged-container, action: ratchet, failurePolicy: Fail}, {name: csr-approval, action: deny}]",
+		{"each policy its own", "action: audit\ncontrols: [{name: privileged-container, action: ratchet, failurePolicy: Fail}, {name: wildcard-url, action: deny}]",
 			map[string]string{"fail.sconce.dev": pods, "ignore.sconce.dev": "rbac.authorization.k8s.io/clusterroles"}, ""},
 		{"facts that a pod tells", "action: audit\ncontrols: [{name: api-server-anonymous-auth, action: deny}]", map[string]string{"ignore.sconce.dev": pods}, ""},
 		{"what is remediated", "action: audit\ncontrols: [{name: privileged-container, remediate: true}]", map[string]string{}, "pods apps/deployments"},

@@ -10,7 +10,6 @@
 package answer
 
 import (
-	"encoding/json"
 	"io"
 	"slices"
 
@@ -41,12 +40,7 @@ type Answer interface {
 }
 
 // JSON writes an answer as one JSON value.
-func JSON(w io.Writer, a Answer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(a)
-}
+func JSON(w io.Writer, a Answer) error { return report.JSON(w, a) }
 
 // footer prints what is not known: reasons of the answer's own, and why what was
 // read may not be all.

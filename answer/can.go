@@ -53,6 +53,9 @@ type Permission struct {
 // AskCan answers what a subject that is in the groups, beside those that the API
 // server puts it in, may do; q asks for one thing.
 func AskCan(m *rbac.Model, src Source, s rbac.Subject, groups []string, q *Question) *Can {
+	if q != nil {
+		q.noteNamespace(m)
+	}
 	a := &Can{Source: src, Subject: s, Groups: distinct(slices.Concat(s.Groups(), groups)), Request: q}
 	known := m.Subjects()
 	if a.Known = slices.Contains(known, s) || slices.Contains(builtInSubjects, s.Name); !a.Known {
@@ -336,6 +339,8 @@ func (a *Can) textOne(p *Page) {
 		p.line("%s  %s", p.in(good, "yes"), visible(what))
 	case len(a.Grants) > 0:
 		p.line("%s  %s", p.in(doubt, "possibly"), visible(what))
+	case a.Lacks != "" || len(a.Unknown) > 0:
+		p.line("%s  nothing that was read lets %s %s", p.in(doubt, "not known"), visible(a.Subject.String()), visible(a.Request.words()))
 	default:
 		p.line("%s  %s may not %s", p.in(bad, "no"), visible(a.Subject.String()), visible(a.Request.words()))
 	}

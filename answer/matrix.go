@@ -245,7 +245,9 @@ func (a *Matrix) Text(p *Page) {
 		title += ", on " + a.Port
 	}
 	p.heading("%s: %s", title, count(len(a.Namespaces), "namespace", "namespaces"))
-	if !a.textMatrix(p) {
+	if len(a.Namespaces) == 0 {
+		p.line("no workload is among what was read")
+	} else if !a.textMatrix(p) {
 		headings, rows := a.summary()
 		p.table(headings, rows[:min(len(rows), maxRows)])
 		p.more(len(rows)-maxRows, "namespace", "namespaces")
@@ -255,7 +257,7 @@ func (a *Matrix) Text(p *Page) {
 	}
 	if len(a.Namespaces) > 0 {
 		p.line("")
-		p.prose(0, "", "sconce reach FROM TO says which policies decide; sconce reach --exposure lists the ways in from outside")
+		p.prose(0, "", "this is what policies let through: sconce reach FROM TO says which decide, sconce reach --exposure lists the ways in that there are from outside")
 	}
 	a.footer(p, a.Unknown)
 }

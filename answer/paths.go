@@ -232,7 +232,11 @@ func (a *Paths) Text(p *Page) {
 		a.textPaths(p)
 	}
 	if a.Open() {
-		a.Cut.text(p)
+		all := 0
+		for _, x := range a.Pairs {
+			all += x.Reaching + x.Possible
+		}
+		a.Cut.text(p, all)
 	}
 	a.footer(p, a.unknown())
 }
@@ -334,19 +338,27 @@ func joined(a, between, b string) string {
 	return a + between + b
 }
 
-// text prints what breaks paths.
-func (c *Cut) text(p *Page) {
+// text prints what breaks paths, of so many pairs of a beginning and an end as
+// have one; 0 where these are not counted.
+func (c *Cut) text(p *Page, all int) {
+	ways := count(c.Pairs, "way from a beginning to an end", "ways from a beginning to an end")
+	if all > c.Pairs {
+		ways = fmt.Sprintf("%d of %d ways from a beginning to an end", c.Pairs, all)
+	}
 	switch changes := count(len(c.Changes), "change", "changes"); {
 	case len(c.Changes) == 0:
 		p.heading("no change that is known breaks them")
 	case c.Exact:
-		p.heading("what breaks them: %s, and no fewer, of %s", changes, count(c.Pairs, "way from a beginning to an end", "ways from a beginning to an end"))
+		p.heading("what breaks them: %s, and no fewer, for %s", changes, ways)
 	default:
-		p.heading("what breaks them: %s, of %s", changes, count(c.Pairs, "way from a beginning to an end", "ways from a beginning to an end"))
+		p.heading("what breaks them: %s, and perhaps fewer would do, for %s", changes, ways)
+	}
+	if slices.ContainsFunc(c.Changes, func(r Change) bool { return r.Breaks == 0 }) {
+		p.coloured(dim, 0, "", "one that breaks none alone takes away a way beside which there is another: it counts together with those that take away the other")
 	}
 	for i, r := range c.Changes[:min(len(c.Changes), maxChanges)] {
 		p.placed(plain, 2, fmt.Sprintf("%d. ", i+1), joined(qualifiedOrNone(r.Object), ": ", r.Words), at(r.Position))
-		p.line("     %s", p.in(dim, fmt.Sprintf("alone breaks %d, with those before %d of %d", r.Breaks, r.Cumulated, c.Pairs)))
+		p.line("     %s", p.in(dim, r.breaks(c.Pairs)))
 		if r.Explain != "" {
 			p.line("     %s", visible(r.Explain))
 		}
@@ -360,6 +372,15 @@ func (c *Cut) text(p *Page) {
 		c.Open[i].text(p)
 	}
 	p.more(len(c.Open)-3, "such path", "such paths")
+}
+
+// breaks says how much a change breaks.
+func (c *Change) breaks(pairs int) string {
+	alone := "none"
+	if c.Breaks > 0 {
+		alone = fmt.Sprint(c.Breaks)
+	}
+	return fmt.Sprintf("alone breaks %s, with those before %d of %d", alone, c.Cumulated, pairs)
 }
 
 // maxChanges is how many changes are printed; JSON has all.
@@ -406,7 +427,7 @@ func (a *Paths) Picture() *picture.Picture {
 	}
 	for _, r := range a.Cut.Changes {
 		change := picture.Change{Title: joined(qualifiedOrNone(r.Object), ": ", r.Words), Control: r.Control, Place: at(r.Position), Edges: d.changes[r.Key]}
-		change.Notes = append(change.Notes, fmt.Sprintf("alone breaks %d, with those before %d of %d", r.Breaks, r.Cumulated, a.Cut.Pairs))
+		change.Notes = append(change.Notes, r.breaks(a.Cut.Pairs))
 		for _, command := range []string{r.Explain, r.Fix} {
 			if command != "" {
 				change.Notes = append(change.Notes, command)

@@ -41,10 +41,10 @@ func (c *canvas) node(n picture.Node) string {
 	return n.ID
 }
 
-// end adds the node of an end of a connection.
-func (c *canvas) end(e *End) string {
+// end adds the node of an end of a connection, and what it is if it is outside.
+func (c *canvas) end(e *End, outside picture.Role) string {
 	if e.Outside != "" {
-		return c.node(picture.Node{ID: "outside " + e.Outside, Label: e.Outside, Kind: "Outside", Role: picture.Entry})
+		return c.node(picture.Node{ID: "outside " + e.Outside, Label: e.Outside, Kind: "Outside", Role: outside})
 	}
 	return c.workload(e.Namespace, e.Workload, e.Pods)
 }
@@ -75,7 +75,7 @@ func (a *Reach) Picture() *picture.Picture {
 	c := a.canvas(title, a.Unknown)
 	for i := range a.Pairs {
 		x := &a.Pairs[i]
-		e := picture.Edge{From: c.end(&x.From), To: c.end(&x.To), Label: x.Ports, Kind: "connects", Possible: x.Verdict == unclear}
+		e := picture.Edge{From: c.end(&x.From, picture.Entry), To: c.end(&x.To, picture.Ordinary), Label: x.Ports, Kind: "connects", Possible: x.Verdict == unclear}
 		if x.Verdict == no {
 			continue
 		}
@@ -157,7 +157,7 @@ func (a *Matrix) Picture() *picture.Picture {
 			return
 		}
 		hubs++
-		hub := c.node(picture.Node{ID: fmt.Sprintf("hub %d", hubs), Label: portsText(ports), Kind: "All of these reach all of those"})
+		hub := c.node(picture.Node{ID: fmt.Sprintf("hub %d", hubs), Label: portsText(ports), Kind: "all reach all"})
 		for _, f := range from {
 			c.Edges = append(c.Edges, picture.Edge{From: ids[f], To: hub, Kind: "connects"})
 		}
@@ -190,7 +190,7 @@ func (a *Matrix) drawPossible(c *canvas, ids map[int]string, wanted asked) {
 		}
 	}
 	if left > 0 {
-		c.Unknown = append(c.Unknown, fmt.Sprintf("%s more may talk, which is not known, and are not drawn", count(left, "pair", "pairs")))
+		c.Unknown = append(c.Unknown, fmt.Sprintf("of %s it is not known whether they may talk, and they are not drawn", count(left, "more pair", "more pairs")))
 	}
 }
 

@@ -501,7 +501,7 @@ func (a *Reach) list(p *Page, title, column string, end func(*Pair) *End) {
 	var order [][5]string
 	for i := range a.Pairs {
 		x := &a.Pairs[i]
-		k := [5]string{otherEnd(x).name(), cmp.Or(end(x).Outside, end(x).Namespace), x.Verdict, x.Ports, x.Possible}
+		k := [5]string{otherEnd(x).name(), cmp.Or(end(x).Outside, name(end(x).Namespace)), x.Verdict, x.Ports, x.Possible}
 		if end(x).Outside == "" {
 			groups[k] = append(groups[k], end(x).Workload)
 		} else {

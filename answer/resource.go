@@ -58,6 +58,9 @@ type Question struct {
 // and NAME; the API serves the resources beside those of Kubernetes itself.
 func Ask(verb, resource, name, subresource, namespace string, served []Resource) (Question, error) {
 	q := Question{Request: rbac.Request{Verb: strings.ToLower(verb), Name: name, Namespace: namespace}, Anywhere: namespace == ""}
+	if !slices.Contains(verbs, q.Verb) && !strings.HasPrefix(q.Verb, "impersonate") {
+		q.note(fmt.Sprintf("%q is no verb of Kubernetes itself, and is taken as it is%s", verb, near(verb, verbs)))
+	}
 	if strings.HasPrefix(resource, "/") {
 		return q.ofPath(resource, name, subresource)
 	}
@@ -85,7 +88,7 @@ func Ask(verb, resource, name, subresource, namespace string, served []Resource)
 	}
 	if q.Scoped {
 		if q.Anywhere = false; namespace != "" {
-			q.Note = fmt.Sprintf("%s are in no namespace: what is asked is who may do it in the cluster", r.Name)
+			q.note(fmt.Sprintf("%s are in no namespace: what is asked is who may do it in the cluster", r.Name))
 		}
 		// A namespace is, to the API server, in itself.
 		if q.Namespace = ""; r.Name == "namespaces" {
@@ -93,9 +96,37 @@ func Ask(verb, resource, name, subresource, namespace string, served []Resource)
 		}
 	}
 	if !known {
-		q.Note = fmt.Sprintf("%q is not among the resources that are known, and is taken as it is%s", what, near(what, names(served)))
+		q.note(fmt.Sprintf("%q is not among the resources that are known, and is taken as it is%s", what, near(what, names(served))))
 	}
 	return q, nil
+}
+
+// verbs are those that Kubernetes itself asks about.
+var verbs = []string{
+	"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*",
+	"use", "bind", "escalate", "impersonate", "approve", "sign", "attest",
+	"post", "put", "head", "options", "connect", "proxy",
+}
+
+// note adds to what was made of the words.
+func (q *Question) note(s string) { q.Note = joined(q.Note, "; ", s) }
+
+// noteNamespace says where nothing that was read is in the namespace that is
+// asked of, which may be no such namespace.
+func (q *Question) noteNamespace(m *rbac.Model) {
+	if q.Namespace == "" || q.Scoped {
+		return
+	}
+	var there []string
+	for _, a := range m.Accounts() {
+		there = append(there, a.Subject.Namespace)
+	}
+	for _, b := range m.Bindings() {
+		there = append(there, b.Ref.Namespace)
+	}
+	if there = distinct(there); !slices.Contains(there, q.Namespace) {
+		q.note(fmt.Sprintf("no ServiceAccount and no RoleBinding that was read is in the namespace %s%s", q.Namespace, near(q.Namespace, there)))
+	}
 }
 
 func (q Question) ofPath(path, name, subresource string) (Question, error) {

@@ -40,6 +40,9 @@ func TestAsk(t *testing.T) {
 		{words: "get widgets", want: Question{Request: rbac.Request{Verb: "get", Group: "example.com", Resource: "widgets"}, Scoped: true}},
 		{words: "get gizmos.example.com", want: Question{Request: rbac.Request{Verb: "get", Group: "example.com", Resource: "gizmos"}, Anywhere: true}, note: `"gizmos.example.com" is not among`},
 		{words: "get sercets", want: Question{Request: rbac.Request{Verb: "get", Resource: "sercets"}, Anywhere: true}, note: `did you mean "secrets"?`},
+		{words: "gte sercets", want: Question{Request: rbac.Request{Verb: "gte", Resource: "sercets"}, Anywhere: true}, note: `"gte" is no verb of Kubernetes itself, and is taken as it is; did you mean "get"?; "sercets"`},
+		{words: "gte /metrics", want: Question{Request: rbac.Request{Verb: "gte", Path: "/metrics"}, Scoped: true}, note: `did you mean "get"?`},
+		{words: "use storageclasses", want: Question{Request: rbac.Request{Verb: "use", Group: "storage.k8s.io", Resource: "storageclasses"}, Scoped: true}},
 	} {
 		t.Run(strings.TrimSpace(c.words+" "+c.sub+" "+c.ns), func(t *testing.T) {
 			f := append(strings.Fields(c.words), "")

@@ -255,13 +255,15 @@ func (p *Page) row(row []cell, widths []int) {
 func (c cell) broken(max int) cell {
 	var out cell
 	for _, s := range c {
-		if shown := report.Visible(s.text); report.Width(shown) <= max {
+		shown := report.Visible(s.text)
+		if report.Width(shown) <= max {
 			out = append(out, span{text: shown, code: s.code})
 			continue
 		}
-		first := report.Wrap(s.text, max)[0]
+		words := parted(shown, max-2)
+		first := report.Wrap(words, max)[0]
 		out = append(out, span{text: first, code: s.code})
-		rest := strings.TrimSpace(strings.TrimPrefix(strings.Join(strings.Fields(report.Visible(s.text)), " "), first))
+		rest := strings.TrimSpace(strings.TrimPrefix(words, first))
 		if rest == "" {
 			continue
 		}
@@ -270,6 +272,23 @@ func (c cell) broken(max int) cell {
 		}
 	}
 	return out
+}
+
+// parted returns words with a blank where one that is wider than max columns is
+// best broken: behind the last mark in it, unless little would stand before that.
+func parted(s string, max int) string {
+	var out []string
+	for _, word := range strings.Fields(s) {
+		for len(word) > max {
+			end := strings.LastIndexAny(word[:max], "/-.:") + 1
+			if end < max/3 {
+				break
+			}
+			out, word = append(out, word[:end]), word[end:]
+		}
+		out = append(out, word)
+	}
+	return strings.Join(out, " ")
 }
 
 // some returns the first of a list, and in words how many more there are.

@@ -34,6 +34,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestParted holds that a long word is broken behind a mark, if much of it stands
+// before that, and that nothing is lost.
+func TestParted(t *testing.T) {
+	for _, c := range []struct{ word, want string }{
+		{"short", "short"},
+		{"shop/a-short-name", "shop/a- short-name"},
+		{"a/averylongnamewithoutmarks", "a/averylongnamewithoutmarks"},
+		{"Job shop/web-exporter-of-metrics now", "Job shop/web- exporter- of-metrics now"},
+		{"größe/größe-und-länge", "größe/ größe- und-länge"},
+	} {
+		if got := parted(c.word, 11); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.word, got, c.want)
+		}
+	}
+}
+
 func TestColour(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		p := NewPage(80, on)

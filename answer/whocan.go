@@ -93,6 +93,7 @@ func (g *Grant) chain() string {
 
 // AskWhoCan answers who may do something.
 func AskWhoCan(m *rbac.Model, src Source, q Question) *WhoCan {
+	q.noteNamespace(m)
 	a := &WhoCan{Source: src, Request: q}
 	who, unknown := ask(m, q)
 	a.Who, a.Unknown = holders(m, who), distinct(unknown)
@@ -432,11 +433,12 @@ func (g *Gainer) row() row {
 	return row{[]cell{text(g.Subject.String()), how}, grants(g.Grants)}
 }
 
-// Names returns the subjects, one a line, as other commands take them.
+// Names returns the subjects, one a line, as other commands take them, but for
+// what a terminal would obey.
 func (a *WhoCan) Names() string {
 	var b strings.Builder
 	for _, h := range a.Who {
-		b.WriteString(word(h.Subject) + "\n")
+		b.WriteString(visible(word(h.Subject)) + "\n")
 	}
 	return b.String()
 }

@@ -27,7 +27,7 @@ func newCan(s Streams) *cobra.Command {
 		Short: "Say what a user, group or ServiceAccount may do, and by which bindings",
 		Long: `Can says everything that a subject may do: cluster-wide, then by namespace, each
 with the bindings and roles that give it. With VERB and RESOURCE, written as for
-kubectl, it says yes or no, and by what.
+kubectl, it says yes, no or not known, and by what.
 
 SUBJECT is sa:NAMESPACE/NAME, user:NAME or group:NAME. --group puts it in groups
 that the API server would learn from its certificate or token.

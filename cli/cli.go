@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -95,6 +96,24 @@ thing it says pass, fail or unknown, where, why, and what to change.`,
 	root.AddCommand(newScan(s), newFix(s), newConvert(s), newExplain(s), newList(s), newTest(s), newSnapshot(s), newDrift(s), newRollback(s), newGenerate(s), newAgent(s))
 	root.AddCommand(newWhoCan(s), newCan(s), newReach(s), newPaths(s), newDiff(s))
 	return root
+}
+
+// group makes a command of one that only has others below it: of an argument that
+// is none of these it says so.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var names []string
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() {
+				names = append(names, sub.Name())
+			}
+		}
+		return fmt.Errorf("%s: there is no %q; want %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
+	}
+	return cmd
 }
 
 // version returns the version that the program was built as.

@@ -94,7 +94,7 @@ func (f *diffFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.paths, "path", nil, "limit both sides to this file or folder; can be repeated")
 	flags.BoolVar(&f.mergeBase, "merge-base", false, "compare with the commit at which HEAD left BASE, as BASE...HEAD does")
 	flags.StringVar(&f.rules, "rules", "head", "whose controls, baselines and exceptions judge both sides, where the sides bring their own: head or base")
-	flags.StringSliceVar(&f.compare, "compare", []string{"findings", "permissions", "connections", "paths"}, "what is compared")
+	flags.StringSliceVar(&f.compare, "compare", []string{"findings", "permissions", "connections", "paths"}, "what is compared; findings always are")
 	flags.StringSliceVar(&f.failOn, "fail-on", []string{"none"}, "what makes the exit code 1: new findings (new), those of this severity and worse (critical, high, medium, low), permissions, connections, exposures or paths that were not there; with unknown, what can newly not be decided makes it 3")
 	flags.StringVarP(&f.format, "output", "o", "text", "format: "+strings.Join(diffFormats, ", "))
 	flags.StringVar(&f.file, "output-file", "", "write to this file instead of standard output")
@@ -153,10 +153,18 @@ func (g gate) exit(c *diff.Change) error {
 		return exitCode(exitError)
 	case fail:
 		return exitCode(exitFindings)
-	case g.unknown && len(c.Findings.Unknown) > 0:
+	case g.unknown && g.doubtful(c):
 		return exitCode(exitUnknown)
 	}
 	return nil
+}
+
+// doubtful says that it is not known whether something is new that was asked for.
+func (g gate) doubtful(c *diff.Change) bool {
+	return len(c.Findings.Unknown)+len(c.Findings.Unclear) > 0 ||
+		g.permissions && c.Permissions != nil && len(c.Permissions.Unclear) > 0 ||
+		g.connections && c.Connections != nil && len(c.Connections.Unclear) > 0 ||
+		g.paths && c.Paths != nil && len(c.Paths.Unclear) > 0
 }
 
 // models are those that are to be compared. The graph of attack paths holds the

@@ -35,7 +35,7 @@ func newGenerate(s Streams) *cobra.Command {
 		Short: "Make admission policies, network policies and roles",
 	}
 	cmd.AddCommand(newGeneratePolicies(s), newGenerateNetworkPolicies(s), newGenerateRoles(s))
-	return cmd
+	return group(cmd)
 }
 
 func newGeneratePolicies(s Streams) *cobra.Command {

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"sconce.dev/sconce/generate/recording"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/posture"
+	"sconce.dev/sconce/report"
 )
 
 // generatedFlags say how manifests that were proven are written.
@@ -69,12 +69,18 @@ func (f *generatedFlags) write(w io.Writer, files []generatedFile) error {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return fmt.Errorf("making the output folder: %w", err)
 	}
+	taken := map[string]bool{}
 	for _, file := range files {
 		data, err := manifest.YAML(file.documents)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(f.dir, fileName(file.name)+".yaml"), data, 0o644); err != nil {
+		name := fileName(file.name)
+		for i := 2; taken[strings.ToLower(name)]; i++ { // some file systems know no case
+			name = fmt.Sprintf("%s-%d", fileName(file.name), i)
+		}
+		taken[strings.ToLower(name)] = true
+		if err := os.WriteFile(filepath.Join(f.dir, name+".yaml"), data, 0o644); err != nil {
 			return fmt.Errorf("writing manifests: %w", err)
 		}
 	}
@@ -141,7 +147,6 @@ type networkPoliciesFlags struct {
 	flows                           []string
 	namespaces, exempt, controllers []string
 	servers                         []string
-	defaultNamespace                string
 	strict, replace                 bool
 }
 
@@ -182,7 +187,6 @@ Exit codes: 0 proven; 1 not proven; 2 not everything could be read.`,
 	flags.StringArrayVar(&f.flows, "flows", nil, "file of recorded flows; can be repeated")
 	flags.StringSliceVarP(&f.namespaces, "namespace", "n", nil, "make policies for these namespaces alone (all are read)")
 	flags.StringSliceVar(&f.exempt, "exempt-namespace", []string{"kube-system", "kube-public", "kube-node-lease"}, "make none for these; '' for none")
-	flags.StringVar(&f.defaultNamespace, "default-namespace", "", "what names no namespace in files is in this one")
 	flags.StringSliceVar(&f.controllers, "ingress-controller", nil, "NAMESPACE or NAMESPACE/NAME of what serves Ingresses and routes (default: known by its labels)")
 	flags.StringSliceVar(&f.servers, "api-server", nil, "address or CIDR of the API server, which calls webhooks and which workloads call")
 	flags.BoolVar(&f.strict, "strict", false, "allow nothing that is only suggested or guessed")
@@ -232,7 +236,7 @@ func runGenerateNetworkPolicies(s Streams, f *networkPoliciesFlags) error {
 	var mu sync.Mutex
 	wanted := posture.Reads(posture.Network)
 	m, err := f.readWith(s, posture.Network, func(gk object.GroupKind) bool { return wanted(gk) || networkpolicy.Reads(gk) }, func(o *object.Object) {
-		if k := networkpolicy.Keep(o, f.defaultNamespace); k != nil {
+		if k := networkpolicy.Keep(o, ""); k != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			kept = append(kept, k)
@@ -268,7 +272,7 @@ func (f *networkPoliciesFlags) tell(s Streams, flows *networkpolicy.Flows, r *ne
 		if err != nil {
 			return err
 		}
-		return writeJSON(s.Out, struct {
+		return report.JSON(s.Out, struct {
 			Recording *networkpolicy.Flows  `json:"recording,omitempty"`
 			Result    *networkpolicy.Result `json:"result"`
 			Policies  []map[string]any      `json:"policies"`
@@ -295,12 +299,4 @@ func (f *networkPoliciesFlags) tell(s Streams, flows *networkpolicy.Flows, r *ne
 		files[len(files)-1].documents = append(files[len(files)-1].documents, d)
 	}
 	return f.generatedFlags.write(s.Out, files)
-}
-
-// writeJSON writes a value as JSON that people can read, too.
-func writeJSON(w io.Writer, value any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
 }

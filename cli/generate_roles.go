@@ -11,6 +11,7 @@ import (
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/generate/role"
 	"sconce.dev/sconce/posture"
+	"sconce.dev/sconce/report"
 )
 
 type rolesFlags struct {
@@ -33,7 +34,7 @@ GKE, EKS, AKS and log collectors wrap them; - is standard input.
 
 The result is proven by the exact model that sconce can asks: each request that
 was seen is allowed by the new roles, and they allow nothing that is not allowed
-today by the RBAC objects of the cluster, or of --from. Where they allow more than
+today by the RBAC objects of the cluster, or of -f. Where they allow more than
 was seen (any name, all namespaces) it is named with the reason. What is held
 today and was never used is listed. What is not proven is not written, unless
 --unproven is given.
@@ -172,7 +173,7 @@ func (f *rolesFlags) json(s Streams, log *role.Log, results []*role.Result) erro
 		}
 		all = append(all, one{r, manifests})
 	}
-	return writeJSON(s.Out, struct {
+	return report.JSON(s.Out, struct {
 		Log      *role.Log `json:"log"`
 		Subjects []one     `json:"subjects"`
 	}{log, all})

@@ -32,6 +32,8 @@ type modelFlags struct {
 	kubeVersion string
 	complete    bool
 	quiet       bool
+	// defaultNamespace is that of what names none.
+	defaultNamespace string
 }
 
 func (f *modelFlags) register(cmd *cobra.Command) {
@@ -40,6 +42,7 @@ func (f *modelFlags) register(cmd *cobra.Command) {
 	f.clusterFlags.registerConnection(cmd)
 	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the cluster that the objects are for, as in 1.36 (default: the API server's; of files, the newest)")
 	flags.BoolVar(&f.complete, "complete", false, "with -f: what is read is all that there is in the cluster")
+	flags.StringVar(&f.defaultNamespace, "default-namespace", "", "with -f: what names no namespace in files is in this one; what charts make is in --release-namespace")
 	f.sourceFlags.registerWith(cmd, "", "")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress on standard error")
 }
@@ -87,7 +90,7 @@ func (f *modelFlags) readWith(s Streams, what posture.What, wanted func(object.G
 	progress.verb = "read"
 	if each != nil {
 		for i, u := range from.units {
-			from.units[i] = telling{u, each}
+			from.units[i] = &sieve{u, func(o *object.Object) *object.Object { each(o); return o }, nil, nil}
 		}
 	}
 	p, err := posture.Read(ctx, from.units, from.env, what, progress.done)
@@ -103,22 +106,6 @@ func (f *modelFlags) readWith(s Streams, what posture.What, wanted func(object.G
 		return nil, exitCode(exitError)
 	}
 	return &modelled{Posture: p, From: from.from, Kinds: from.kinds, Env: from.env, files: from.files}, nil
-}
-
-// telling is a unit that also tells somebody else of its objects.
-type telling struct {
-	snapshot.Unit
-	each func(*object.Object)
-}
-
-// Read implements snapshot.Unit.
-func (u telling) Read(ctx context.Context, sink snapshot.Sink) snapshot.Tally {
-	next := sink.Object
-	sink.Object = func(o *object.Object) {
-		u.each(o)
-		next(o)
-	}
-	return u.Unit.Read(ctx, sink)
 }
 
 // maxProblems is how many problems are told one by one.
@@ -205,7 +192,18 @@ func (f *modelFlags) openFiles(s Streams, version control.Version) (*origin, err
 	if err != nil {
 		return nil, err
 	}
+	for i, u := range plan.Units {
+		plan.Units[i] = &sieve{u, f.place, nil, nil}
+	}
 	return &origin{from: strings.Join(f.from, ", "), units: plan.Units, noun: "files, charts and overlays", files: true, env: env, close: closeSources}, nil
+}
+
+// place returns an object in the namespace that it is applied to.
+func (f *modelFlags) place(o *object.Object) *object.Object {
+	if o.Origin.Renderer == "helm" {
+		return posture.Place(o, f.helm.Namespace)
+	}
+	return posture.Place(o, f.defaultNamespace)
 }
 
 // envFor is what facts depend on beside objects: the version that was named, else

@@ -24,7 +24,7 @@ func newSnapshot(s Streams) *cobra.Command {
 		Short: "Keep what a scan of a cluster reads in one file, and scan that",
 	}
 	cmd.AddCommand(newSnapshotSave(s), newSnapshotLoad(s))
-	return cmd
+	return group(cmd)
 }
 
 type saveFlags struct {

@@ -49,8 +49,11 @@ type Connection struct {
 type Group struct {
 	// Everything is every workload that both sides have; Outside is anywhere
 	// outside the cluster.
-	Everything bool     `json:"everything,omitempty"`
-	Outside    bool     `json:"outside,omitempty"`
+	Everything bool `json:"everything,omitempty"`
+	Outside    bool `json:"outside,omitempty"`
+	// Blocks are those of the addresses outside that are meant, each without those
+	// in it that policies name, too; none stands for all addresses.
+	Blocks     []string `json:"blocks,omitempty"`
 	Namespaces []string `json:"namespaces,omitempty"`
 	Workloads  []string `json:"workloads,omitempty"`
 }
@@ -360,8 +363,8 @@ func compareConnections(from, to *network.Model, lost, added *unread) *Connectio
 	mayThen, mayNow := u.reach(from, from.Possible), u.reach(to, to.Possible)
 	out := &Connections{Limits: limits(from, to), Opened: []Connection{}, Closed: []Connection{}, Unclear: []Connection{}}
 	hiddenNow, hiddenThen := lost.hides(policyKind), added.hides(policyKind)
-	opened := append(u.connections(u.beyond(now, mayThen), hiddenNow), u.outside(from, to, hiddenNow)...)
-	closed := append(u.connections(u.beyond(then, mayNow), hiddenThen), u.outside(to, from, hiddenThen)...)
+	opened := append(u.connections(u.beyond(now, mayThen), hiddenNow), u.outside(from, to, (*gates).opened, hiddenNow)...)
+	closed := append(u.connections(u.beyond(then, mayNow), hiddenThen), u.outside(to, from, (*gates).opened, hiddenThen)...)
 	for i, list := range [][]Connection{opened, closed} {
 		for _, c := range list {
 			switch {
@@ -374,57 +377,14 @@ func compareConnections(from, to *network.Model, lost, added *unread) *Connectio
 			}
 		}
 	}
-	out.Unclear = append(out.Unclear, u.connections(u.unclear(mayNow, mayThen, now), "it may be open now: not all that decides it is known")...)
-	out.Unclear = append(out.Unclear, u.connections(u.unclear(mayThen, mayNow, then), "it may have been open: not all that decided it is known")...)
+	const opens, closes = "it may be open now: not all that decides it is known", "it may have been open: not all that decided it is known"
+	out.Unclear = append(out.Unclear, u.connections(u.unclear(mayNow, mayThen, now), opens)...)
+	out.Unclear = append(out.Unclear, u.outside(from, to, (*gates).unclear, "it may be new: not all that decides it is known")...)
+	out.Unclear = append(out.Unclear, u.connections(u.unclear(mayThen, mayNow, then), closes)...)
+	out.Unclear = append(out.Unclear, u.outside(to, from, (*gates).unclear, "it may be gone: not all that decides it is known")...)
 	out.Added, out.Removed = u.workloads(from, to, lost, added)
 	out.Exposed = exposures(to, from, added)
 	out.Covered = exposures(from, to, lost)
-	return out
-}
-
-// outside returns the workloads that reach the outside of the cluster, or are
-// open to it, on ports on which they were not: open in has and not in had.
-func (u *universe) outside(had, has *network.Model, why string) []Connection {
-	out := []Connection{}
-	for _, in := range []bool{false, true} {
-		then, now := u.ports(had, in), u.ports(has, in)
-		sets := map[string]*block{}
-		for it := u.common.Iterator(); it.HasNext(); {
-			w := it.Next()
-			ports := now[w].Minus(then[w])
-			if ports.Empty() {
-				continue
-			}
-			b := sets[ports.String()]
-			if b == nil {
-				b = &block{roaring.New(), cells{ports: ports}}
-				sets[ports.String()] = b
-			}
-			b.from.Add(w)
-		}
-		for _, key := range slices.Sorted(maps.Keys(sets)) {
-			b := sets[key]
-			c := Connection{From: u.group(b.from), To: Group{Outside: true}, Ports: b.ports, Pairs: int(b.from.GetCardinality()), Why: why} //nolint:gosec // a cluster has fewer pods than that
-			if in {
-				c.From, c.To = c.To, c.From
-			}
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// ports returns on which ports workloads are open to the outside, or reach it.
-func (u *universe) ports(m *network.Model, in bool) map[uint32]network.PortSet {
-	out := map[uint32]network.PortSet{}
-	for _, c := range m.Classes() {
-		a, b := network.Peer{Class: c}, network.Peer{}
-		if in {
-			a, b = b, a
-		}
-		w := u.number[workloadName(c)]
-		out[w] = out[w].Union(m.Ports(a, b))
-	}
 	return out
 }
 
@@ -468,7 +428,7 @@ func (u *universe) connections(blocks []block, why string) []Connection {
 func (g Group) String() string {
 	var parts []string
 	if g.Outside {
-		parts = append(parts, "anywhere outside the cluster")
+		parts = append(parts, g.outside())
 	}
 	if g.Everything {
 		parts = append(parts, "everything")
@@ -483,7 +443,7 @@ func (g Group) String() string {
 }
 
 func limits(from, to *network.Model) []string {
-	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(from.Limits(), to.Limits()))))
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(from.Limits(), to.Limits(), manyBlocks(from, to)))))
 }
 
 // workloads returns those that only one side has, with what they reach.
@@ -551,9 +511,10 @@ func (u *universe) neighbours(m *network.Model, out []Workload, index map[uint32
 			}
 		}
 	})
+	leaves, enters := u.gates(m, false, network.Peer{}), u.gates(m, true, network.Peer{})
 	for n, i := range index {
-		out[i].Reaches = u.toGroups(reaches[i], everything, n)
-		out[i].ReachedBy = u.toGroups(reachedBy[i], everything, n)
+		out[i].Reaches = withOutside(u.toGroups(reaches[i], everything, n), leaves.sure[n])
+		out[i].ReachedBy = withOutside(u.toGroups(reachedBy[i], everything, n), enters.sure[n])
 	}
 }
 
@@ -596,7 +557,7 @@ func exposures(has, had *network.Model, missing *unread) []Exposure {
 		}
 		told[x.key()] = true
 		x.Why = e.Unknown
-		for _, ref := range e.Via {
+		for _, ref := range slices.Concat(e.Via, e.Class.Refs) {
 			x.Why = cmp.Or(x.Why, missing.why(ref))
 		}
 		out = append(out, x)

@@ -176,4 +176,59 @@ func TestConnections(t *testing.T) {
 	if len(got.Opened) > 0 || len(got.Added) != 1 || got.Added[0].Name != "shop/Deployment/api" || len(got.Added[0].Reaches) == 0 {
 		t.Errorf("a new workload: %+v", got)
 	}
+
+	got = compare(t, tree{"a.yaml": two, "b.yaml": service}, tree{"a.yaml": broken, "b.yaml": service}).Connections
+	if len(got.Covered) == 0 || !strings.Contains(got.Covered[0].Why, "a.yaml") {
+		t.Errorf("a way in to what cannot be read any more: %+v", got.Covered)
+	}
+}
+
+// TestOutside holds that a difference between workloads and the outside is told
+// of new ones too, and as unclear where policies are not known.
+func TestOutside(t *testing.T) {
+	const closed = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: all, namespace: shop}\nspec: {podSelector: {}, policyTypes: [Ingress, Egress]}\n---\n"
+	unknown := strings.Replace(closed, "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock: {cidr: '{{ .Values.cidr }}'}}]}]", 1)
+	web := workload("shop", "web")
+	said := func(list []diff.Connection) string {
+		var out []string
+		for _, c := range list {
+			out = append(out, c.From.String()+" -> "+c.To.String())
+		}
+		return strings.Join(out, "; ")
+	}
+	const want = "shop/Deployment/web -> anywhere outside the cluster"
+	if got := compare(t, tree{"a.yaml": web + closed}, tree{"a.yaml": web + unknown}).Connections; len(got.Opened) > 0 || !strings.Contains(said(got.Unclear), want) {
+		t.Errorf("a policy that may let out: %s; unclear: %s", said(got.Opened), said(got.Unclear))
+	}
+	if got := compare(t, tree{"a.yaml": web + unknown}, tree{"a.yaml": web}).Connections; len(got.Opened) > 0 && strings.Contains(said(got.Opened), want) {
+		t.Errorf("what may have been let out is said to be new: %s", said(got.Opened))
+	}
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("{ipBlock: {cidr: 192.0.2.%d/32}}", i))
+	}
+	lists := func(from []string) tree {
+		return tree{"a.yaml": web + strings.Replace(closed, "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress, Egress], ingress: [{from: ["+strings.Join(from, ", ")+"]}]", 1)}
+	}
+	if got := compare(t, lists(many), lists(many[:50])).Connections; !slices.ContainsFunc(got.Limits, func(s string) bool { return strings.Contains(s, "too many blocks") }) {
+		t.Errorf("more blocks than are compared: %q", got.Limits)
+	}
+	from := func(cidr string) tree {
+		return tree{"a.yaml": web + strings.Replace(closed, "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "+cidr+"}}]}]", 1)}
+	}
+	for _, tc := range []struct{ was, is, opened, closed string }{
+		{"192.0.2.0/24", "192.0.2.0/24", "", ""},
+		{"192.0.2.0/24", "192.0.0.0/8", "192.0.0.0/8 outside the cluster -> shop/Deployment/web", ""},
+		{"192.0.2.0/24", "0.0.0.0/0", "0.0.0.0/0 outside the cluster -> shop/Deployment/web", ""},
+		{"192.0.2.0/24", "198.51.100.0/24", "198.51.100.0/24 outside the cluster -> shop/Deployment/web", "192.0.2.0/24 outside the cluster -> shop/Deployment/web"},
+	} {
+		got := compare(t, from(tc.was), from(tc.is)).Connections
+		if said(got.Opened) != tc.opened || said(got.Closed) != tc.closed || len(got.Unclear) > 0 {
+			t.Errorf("from %s to %s: opened %q, closed %q, unclear %q", tc.was, tc.is, said(got.Opened), said(got.Closed), said(got.Unclear))
+		}
+	}
+	got := compare(t, tree{"a.yaml": web}, tree{"a.yaml": web + workload("shop", "api")}).Connections
+	if len(got.Added) != 1 || !slices.ContainsFunc(got.Added[0].Reaches, func(g diff.ToGroup) bool { return g.Outside }) || !slices.ContainsFunc(got.Added[0].ReachedBy, func(g diff.ToGroup) bool { return g.Outside }) {
+		t.Errorf("a new workload that reaches the outside: %+v", got.Added)
+	}
 }

@@ -3,7 +3,6 @@
 package diff
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -12,17 +11,7 @@ import (
 )
 
 // JSON writes the change as one JSON value.
-func (c *Change) JSON(w io.Writer) error {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(c); err != nil {
-		return fmt.Errorf("writing the difference as JSON: %w", err)
-	}
-	_, err := w.Write(report.EscapeJSON([]byte(b.String())))
-	return err
-}
+func (c *Change) JSON(w io.Writer) error { return report.JSON(w, c) }
 
 // Text writes the change for a person at a terminal of a width in columns; 0 is
 // 100, and at least 72 are used.

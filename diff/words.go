@@ -439,7 +439,7 @@ func (g Group) text() string {
 	var parts []string
 	switch {
 	case g.Outside:
-		return "anywhere outside the cluster"
+		return g.outside()
 	case g.Everything:
 		return "everything"
 	}

@@ -53,6 +53,9 @@ func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine 
 	}
 	for _, w := range all.Wholes {
 		if e.needs(w.Kinds) {
+			if w.KeepFor != nil {
+				w.Keep = w.KeepFor(e.env)
+			}
 			e.wholes = append(e.wholes, w)
 		}
 	}

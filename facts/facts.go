@@ -65,6 +65,9 @@ type Whole struct {
 	// called from any goroutine. What it returns must not hold the object's
 	// whole tree; see Slim.
 	Keep func(o *object.Object) any
+	// KeepFor, where it is set, returns Keep for what facts depend on beside
+	// objects; Complete says nothing yet.
+	KeepFor func(env *Env) func(o *object.Object) any
 	// Derive yields the facts, given what was kept in the order of the sources.
 	Derive func(kept []any, env *Env, yield func(*object.Object))
 	// Parts, where it is set, is how the same facts are derived for a part of
@@ -225,8 +228,19 @@ func (e *Env) Absent(value *object.Node, reason string) *object.Node {
 // given by its path of fields from the root; a path that ends at a list or map
 // keeps all of it, one that leads through a list goes through its items.
 // metadata.name, metadata.namespace, metadata.labels and the annotations by
-// which the object excuses itself are always kept.
+// which the object excuses itself are always kept. The copy may be shared with
+// other analysers, and must not be changed.
 func Slim(o *object.Object, paths ...[]string) *object.Object {
+	if len(paths) == 0 {
+		return bare(o)
+	}
+	return slimmed(o, paths)
+}
+
+// bare is an object of which no more is kept than always is.
+var bare = Share(func(o *object.Object) *object.Object { return slimmed(o, nil) })
+
+func slimmed(o *object.Object, paths [][]string) *object.Object {
 	paths = append(slices.Clip(paths), []string{"metadata", "name"}, []string{"metadata", "generateName"}, []string{"metadata", "namespace"}, []string{"metadata", "labels"})
 	if annotations := o.Root.At("metadata", "annotations"); annotations != nil {
 		for _, f := range annotations.Fields {

@@ -2,6 +2,8 @@
 
 package graph
 
+import "slices"
+
 // Dominators tell of each vertex what lies on all of its ways to some targets.
 type Dominators struct {
 	// order are the vertices that have a way, each after what is on all of its
@@ -17,10 +19,10 @@ func (g *Graph) Dominators(to []int32, avoid Set) *Dominators {
 	n := int32(g.Len())
 	l := &tarjan{
 		semi: make([]int32, n+1), parent: make([]int32, n+1), ancestor: make([]int32, n+1), best: make([]int32, n+1),
-		dom: make([]int32, n+1), bucket: make([][]int32, n+1),
+		dom: make([]int32, n+1), bucket: make([]int32, n+1), next: make([]int32, n+1),
 	}
 	for v := range l.semi {
-		l.semi[v], l.ancestor[v], l.best[v], l.dom[v] = -1, -1, int32(v), -1
+		l.semi[v], l.ancestor[v], l.best[v], l.dom[v], l.bucket[v] = -1, -1, int32(v), -1, -1
 	}
 	root := n // stands before the targets
 	ahead := func(v int32, visit func(w int32)) {
@@ -64,7 +66,9 @@ func (g *Graph) Dominators(to []int32, avoid Set) *Dominators {
 type tarjan struct {
 	order                             []int32
 	semi, parent, ancestor, best, dom []int32
-	bucket                            [][]int32
+	// bucket is the first of what is in the bucket of each, next the one after.
+	bucket, next []int32
+	up           []int32 // of eval
 }
 
 // number numbers what can be reached, in the order of a search in depth.
@@ -95,17 +99,18 @@ func (l *tarjan) run(behind func(int32, func(int32))) {
 				l.semi[w] = min(l.semi[w], l.semi[l.eval(v)])
 			}
 		})
-		l.bucket[l.order[l.semi[w]]] = append(l.bucket[l.order[l.semi[w]]], w)
+		of := l.order[l.semi[w]]
+		l.next[w], l.bucket[of] = l.bucket[of], w
 		p := l.parent[w]
 		l.ancestor[w] = p
-		for _, v := range l.bucket[p] {
+		for v := l.bucket[p]; v >= 0; v = l.next[v] {
 			if u := l.eval(v); l.semi[u] < l.semi[v] {
 				l.dom[v] = u
 			} else {
 				l.dom[v] = p
 			}
 		}
-		l.bucket[p] = nil
+		l.bucket[p] = -1
 	}
 	for _, w := range l.order[1:] {
 		if l.dom[w] != l.order[l.semi[w]] {
@@ -120,12 +125,12 @@ func (l *tarjan) eval(v int32) int32 {
 	if l.ancestor[v] < 0 {
 		return v
 	}
-	var up []int32
+	up := l.up[:0]
 	for u := v; l.ancestor[l.ancestor[u]] >= 0; u = l.ancestor[u] {
 		up = append(up, u)
 	}
-	for i := len(up) - 1; i >= 0; i-- {
-		u := up[i]
+	l.up = up
+	for _, u := range slices.Backward(up) {
 		a := l.ancestor[u]
 		if l.semi[l.best[a]] < l.semi[l.best[u]] {
 			l.best[u] = l.best[a]

@@ -124,6 +124,8 @@ func (s Set) Has(v int32) bool { return int(v>>6) < len(s) && s[v>>6]&(1<<(v&63)
 // Add puts v into the set.
 func (s Set) Add(v int32) { s[v>>6] |= 1 << (v & 63) }
 
+func (s Set) remove(v int32) { s[v>>6] &^= 1 << (v & 63) }
+
 // Direction is which way edges are followed.
 type Direction bool
 
@@ -136,31 +138,76 @@ const (
 // Reach returns what can be reached from some vertices, these among it, without
 // going through those of avoid.
 func (g *Graph) Reach(from []int32, d Direction, avoid Set) Set {
-	seen := NewSet(g.Len())
-	var stack []int32
-	visit := func(v int32) {
-		if !seen.Has(v) && !avoid.Has(v) {
-			seen.Add(v)
-			stack = append(stack, v)
-		}
-	}
+	return g.Growing(from, d, avoid, nil).seen
+}
+
+// Growing is what can be reached from some vertices while ever fewer others are
+// avoided.
+type Growing struct {
+	g           *Graph
+	d           Direction
+	avoid, seen Set
+	from, stack []int32
+	found       func(v int32)
+}
+
+// Growing returns what Reach does, and takes over avoid. Found, unless it is nil,
+// is told once of each vertex that is reached, now or later.
+func (g *Graph) Growing(from []int32, d Direction, avoid Set, found func(v int32)) *Growing {
+	r := &Growing{g: g, d: d, avoid: avoid, seen: NewSet(g.Len()), from: from, found: found}
 	for _, v := range from {
-		visit(v)
+		r.visit(v)
 	}
-	for len(stack) > 0 {
-		v := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if d == Forward {
-			for i := g.out[v]; i < g.out[v+1]; i++ {
-				visit(g.edges[i].To)
+	r.follow()
+	return r
+}
+
+// Readmit ends the avoiding of a vertex.
+func (r *Growing) Readmit(v int32) {
+	if !r.avoid.Has(v) {
+		return
+	}
+	r.avoid.remove(v)
+	if slices.Contains(r.from, v) || r.beside(v) {
+		r.visit(v)
+		r.follow()
+	}
+}
+
+// beside says whether an edge leads from what is reached to a vertex.
+func (r *Growing) beside(v int32) bool {
+	if r.d == Forward {
+		return slices.ContainsFunc(r.g.In(v), func(i int32) bool { return r.seen.Has(r.g.edges[i].From) })
+	}
+	_, edges := r.g.Out(v)
+	return slices.ContainsFunc(edges, func(e Edge) bool { return r.seen.Has(e.To) })
+}
+
+func (r *Growing) visit(v int32) {
+	if r.seen.Has(v) || r.avoid.Has(v) {
+		return
+	}
+	r.seen.Add(v)
+	r.stack = append(r.stack, v)
+	if r.found != nil {
+		r.found(v)
+	}
+}
+
+func (r *Growing) follow() {
+	for len(r.stack) > 0 {
+		v := r.stack[len(r.stack)-1]
+		r.stack = r.stack[:len(r.stack)-1]
+		if r.d == Forward {
+			for i := r.g.out[v]; i < r.g.out[v+1]; i++ {
+				r.visit(r.g.edges[i].To)
 			}
 			continue
 		}
-		for _, i := range g.In(v) {
-			visit(g.edges[i].From)
+		for _, i := range r.g.In(v) {
+			r.visit(r.g.edges[i].From)
 		}
 	}
-	return seen
 }
 
 // far is a distance that no path has.
@@ -253,16 +300,25 @@ func (t *Tree) Path(v int32) (Path, bool) {
 	if !t.Reaches(v) {
 		return Path{}, false
 	}
-	var p Path
+	p := Path{Edges: t.AppendWay(nil, v)}
+	for _, e := range p.Edges {
+		p.Weight += int(t.g.edges[e].Weight)
+	}
+	return p, true
+}
+
+// AppendWay appends the edges of the way between a root and v, which must have
+// one.
+func (t *Tree) AppendWay(to []int32, v int32) []int32 {
+	from := len(to)
 	for t.via[v] >= 0 {
-		p.Edges = append(p.Edges, t.via[v])
-		p.Weight += int(t.g.edges[t.via[v]].Weight)
+		to = append(to, t.via[v])
 		v = t.next(v)
 	}
 	if t.d == Forward {
-		slices.Reverse(p.Edges)
+		slices.Reverse(to[from:])
 	}
-	return p, true
+	return to
 }
 
 // buckets is a queue of vertices by distances that lie in a window.

@@ -338,3 +338,31 @@ func BenchmarkDominators(b *testing.B) {
 		g.Dominators(to, nil)
 	}
 }
+
+// TestGrowing holds what is reached while vertices come back against what is
+// reached without those that have not.
+func TestGrowing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawSmall(t)
+		g := graph.New(s.n, s.edges)
+		d := graph.Direction(rapid.Bool().Draw(t, "backward"))
+		without := rapid.UintRange(0, 1<<s.n-1).Draw(t, "without")
+		found := graph.NewSet(s.n)
+		r := g.Growing(s.from, d, avoiding(s.n, without), func(v int32) {
+			if found.Has(v) {
+				t.Fatalf("%d is found twice", v)
+			}
+			found.Add(v)
+		})
+		for _, v := range rapid.Permutation([]int32{0, 1, 2, 3, 4, 5, 6}[:s.n]).Draw(t, "order") {
+			if want := g.Reach(s.from, d, avoiding(s.n, without)); !slices.Equal(found, want) {
+				t.Fatalf("reached %b without %b, want %b", found, without, want)
+			}
+			r.Readmit(v)
+			without &^= 1 << v
+		}
+		if want := g.Reach(s.from, d, nil); !slices.Equal(found, want) {
+			t.Fatalf("reached %b when all are back, want %b", found, want)
+		}
+	})
+}

@@ -169,6 +169,20 @@ func (n *Node) Lookup(p Path) *Node {
 	return n
 }
 
+// Seek follows the path as Lookup does, and stops at what is Unknown on the way:
+// the value may be in there.
+func (n *Node) Seek(p Path) *Node {
+	for _, s := range p {
+		if n != nil && n.Kind == Unknown {
+			break
+		}
+		if n = n.step(s); n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
 // Nearest follows the path as far as it leads. It returns the last value
 // reached and how many steps were taken.
 func (n *Node) Nearest(p Path) (*Node, int) {

@@ -52,6 +52,9 @@ type Posture struct {
 	// Complete says that what was read is all there is. Each model was told so
 	// for itself: a problem with what it does not look at does not concern it.
 	Complete bool
+	// Unplaced are objects of which it is not known in which namespace they are,
+	// while others name theirs. What is said of such may be of any.
+	Unplaced int
 	// asked says that the caller took what was read for all there is.
 	asked bool
 }
@@ -118,7 +121,9 @@ func Read(ctx context.Context, units []snapshot.Unit, env facts.Env, what What, 
 func build(read []part, asked []model, env facts.Env) *Posture {
 	p := &Posture{asked: env.Complete}
 	kept := make([][]any, len(asked))
+	placed, unplaced := 0, 0
 	for _, r := range read {
+		placed, unplaced = placed+r.placed, unplaced+r.unplaced
 		p.Objects += r.objects
 		p.Problems = append(p.Problems, r.problems...)
 		p.Tally = sum(p.Tally, r.tally)
@@ -126,10 +131,13 @@ func build(read []part, asked []model, env facts.Env) *Posture {
 			kept[i] = append(kept[i], r.kept[i]...)
 		}
 	}
-	p.Complete = env.Complete && !p.lacks(asked...)
+	if placed > 0 {
+		p.Unplaced = unplaced // else all are in one, whichever that is
+	}
+	p.Complete = env.Complete && p.Unplaced == 0 && !p.lacks(asked...)
 	for i, m := range asked {
 		own := env
-		own.Complete = env.Complete && !p.lacks(m)
+		own.Complete = env.Complete && p.Unplaced == 0 && !p.lacks(m)
 		m.build(p, kept[i], &own)
 		kept[i] = nil
 	}
@@ -152,6 +160,8 @@ func (p *Posture) Incomplete() string {
 		return ""
 	case !p.asked:
 		return "what was read need not be all there is: what is not in it may still be in the cluster"
+	case p.Unplaced > 0:
+		return fmt.Sprintf("%d objects name no namespace, and may be in any: --default-namespace says in which", p.Unplaced)
 	case len(p.Problems) == 1:
 		return "something could not be read: there may be more than is said here"
 	}
@@ -164,15 +174,25 @@ type part struct {
 	objects  int
 	problems []verdict.Problem
 	tally    snapshot.Tally
+	// placed and unplaced count objects that name a namespace, and that do not.
+	placed, unplaced int
 }
 
 // keep notes an object.
 func (r *part) keep(o *object.Object, asked []model) {
 	r.objects++
+	used := false
 	for i, m := range asked {
 		if k := m.keep(o); k != nil {
-			r.kept[i] = append(r.kept[i], k)
+			r.kept[i], used = append(r.kept[i], k), true
 		}
+	}
+	switch {
+	case !used || !Namespaced(o.GroupKind()):
+	case o.Namespace == "":
+		r.unplaced++
+	default:
+		r.placed++
 	}
 }
 

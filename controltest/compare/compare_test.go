@@ -312,7 +312,11 @@ func (r *rule) baseline(l *baseline.Library, controls []string, parameters map[s
 }
 
 // files is a unit of documents in memory.
-type files struct{ files [][]byte }
+type files struct {
+	files [][]byte
+	roles []object.Ref
+	bound bool // there are bindings
+}
 
 // Read implements snapshot.Unit.
 func (u *files) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
@@ -344,6 +348,7 @@ func (u *files) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 			}
 		}
 	}
+	u.bind(sink)
 	return snapshot.Tally{Files: len(u.files)}
 }
 
@@ -353,7 +358,35 @@ func (u *files) objects(n *object.Node, name string, text []byte, line int, sink
 		problem(err)
 	}
 	for _, o := range objects {
+		switch o.Kind {
+		case "Role", "ClusterRole":
+			if o.Name == "" {
+				o.Name = fmt.Sprintf("role-%d", len(u.roles))
+			}
+			u.roles = append(u.roles, o.Ref)
+		case "RoleBinding", "ClusterRoleBinding":
+			u.bound = true
+		}
 		sink.Object(o)
+	}
+}
+
+// bind adds a binding of each role of a case that has none. What a role grants
+// is judged here by who holds it, there by the role's text.
+func (u *files) bind(sink snapshot.Sink) {
+	if u.bound {
+		return
+	}
+	for _, role := range u.roles {
+		meta := map[string]any{"name": role.Name}
+		if role.Namespace != "" {
+			meta["namespace"] = role.Namespace
+		}
+		sink.Object(object.New(object.FromAny(map[string]any{
+			"apiVersion": "rbac.authorization.k8s.io/v1", "kind": role.Kind + "Binding", "metadata": meta,
+			"roleRef":  map[string]any{"kind": role.Kind, "name": role.Name},
+			"subjects": []any{map[string]any{"kind": "User", "name": "somebody"}},
+		}), &object.Origin{Source: "bindings"}))
 	}
 }
 
@@ -379,7 +412,7 @@ func page(outcomes []*outcome) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("<!-- Written by `SCONCE_SUITES=… go test ./controltest/compare -update`; do not edit. -->\n\n")
-	p("# Comparison\n\nThe verdicts of the catalogue beside those that other projects publish with their checks, case by case, where the intent\nis the same. Every difference is explained: who is right, and by which source.\n\n")
+	p("# Comparison\n\nThe verdicts of the catalogue beside those that other projects publish with their checks, case by case, where the intent\nis the same. Every difference is explained: who is right, and by which source. Where\na case has roles and no bindings, each is bound to somebody: our controls ask who holds a permission.\n\n")
 	p("| suite | cases | compared | same verdict | ours is right | they mean different things | theirs is right |\n|---|---|---|---|---|---|---|\n")
 	for _, o := range outcomes {
 		compared, agree := o.total()

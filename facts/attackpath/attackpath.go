@@ -57,7 +57,9 @@ type Graph struct {
 	dirty bool
 	flat  *graph.Graph
 	links []*link // by label of the flat graph's edges
-	trees map[thing]*graph.Tree
+	// edgesOf is memory for the edges, while the flat graph is made.
+	edgesOf []graph.Edge
+	trees   map[thing]*graph.Tree
 	// changes are what a person can change, by numbers of things.
 	changes []*Change
 	// states are what matched said of edges when links were last made.

@@ -3,6 +3,7 @@
 package attackpath
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -165,6 +166,7 @@ func (g *Graph) static(m *maker) {
 	m.plain(all(PlaceSecrets, ""), thing{kind: AllSecrets})
 	m.plain(all(PlaceSecrets, "kube-system"), thing{kind: AllSecrets})
 	m.plain(all(PlaceIdentities, ""), all(PlaceUsers, ""))
+	m.plain(all(PlaceIdentities, ""), all(PlaceAccounts, "")) // they are users by their names
 	m.plain(thing{kind: Group, name: rbac.AllAccounts}, thing{kind: Group, name: rbac.Authenticated})
 	if len(g.own.nodes) == 0 {
 		m.plain(all(PlaceNodes, ""), aNode)
@@ -528,9 +530,20 @@ func (m *maker) object(ref object.Ref) {
 		}
 		setting := thing{kind: Setting, namespace: ref.Namespace, name: ref.Kind + "/" + ref.Name}
 		tos := m.ofObject(k, e.To, match)
+		if e.To == PlaceToken && k.secret != nil {
+			match.possible = cmp.Or(match.possible, k.secret.unknown)
+		}
 		for _, from := range m.fromObject(k, e, match) {
 			for _, to := range tos {
 				m.through(from, to, e, setting, b, match.possible)
+			}
+		}
+		if e.From != PlaceBackends && e.From != PlaceSelected {
+			continue
+		}
+		for from, unclear := range m.maybeBackends(k) {
+			for _, to := range tos {
+				m.through(from, to, e, setting, b, cmp.Or(match.possible, unclear))
 			}
 		}
 	}
@@ -551,12 +564,16 @@ func (m *maker) node(name string) {
 	m.plain(user, thing{kind: Group, name: rbac.Nodes})
 	m.plain(placed(identityOf, name), user)
 	m.plain(placed(cloudOf, name), thing{kind: CloudIdentity, name: "of the nodes"})
+	m.link(aNode, node, nil, nil, notPlaced)
+	for _, of := range [...]string{tokensOf, identityOf} {
+		m.link(placed(of, ""), placed(of, name), nil, nil, notPlaced)
+	}
 	if k == nil {
 		return
 	}
 	m.plain(placed(hostedOn, ""), placed(hostedOn, name))
-	if k.node.controlPlane {
-		m.link(node, thing{kind: Cluster}, m.g.builtin(controlPlaneNode), &because{object: k.ref}, "")
+	if k.node.controlPlane || k.node.unknown != "" {
+		m.link(node, thing{kind: Cluster}, m.g.builtin(controlPlaneNode), &because{object: k.ref}, k.node.unknown)
 	}
 }
 
@@ -578,6 +595,9 @@ func (m *maker) ofObject(k *Kept, place string, match match) []thing {
 	case PlaceToken:
 		if k.secret != nil && k.secret.account != "" {
 			return []thing{{kind: ServiceAccount, namespace: space(ref.Namespace), name: k.secret.account}}
+		}
+		if k.secret != nil && k.secret.unknown != "" {
+			return []thing{all(PlaceAccounts, space(ref.Namespace))}
 		}
 		return nil
 	case PlaceBackends, PlaceSelected:
@@ -610,16 +630,20 @@ func selfOf(ref object.Ref) []thing {
 	return nil
 }
 
+// called are the Services that an object calls.
+func (k *Kept) called() []serviceRef {
+	if k.service != nil {
+		return []serviceRef{{space(k.ref.Namespace), k.ref.Name}}
+	}
+	return k.backends
+}
+
 // backends are the workloads behind the Services that an object calls.
 func (m *maker) backends(k *Kept) []thing {
-	called := k.backends
-	if k.service != nil {
-		called = []serviceRef{{space(k.ref.Namespace), k.ref.Name}}
-	}
 	var out []thing
-	for _, c := range called {
+	for _, c := range k.called() {
 		s := m.g.own.services[name(c)]
-		if s == nil || len(s.service.selector) == 0 {
+		if s == nil || s.service.unknown != "" || len(s.service.selector) == 0 {
 			continue
 		}
 		for key := range m.g.own.inside[c.namespace] {
@@ -632,9 +656,46 @@ func (m *maker) backends(k *Kept) []thing {
 	return slices.Compact(out)
 }
 
+// maybeBackends are workloads that may be behind the Services that an object
+// calls, with why that is not known.
+func (m *maker) maybeBackends(k *Kept) map[thing]string {
+	out := map[thing]string{}
+	if k.unclear != "" {
+		for key := range m.g.own.groups {
+			if w, ok := m.g.own.group(key); ok {
+				out[w.of(Pod)] = k.unclear
+			}
+		}
+		return out
+	}
+	for _, c := range k.called() {
+		s := m.g.own.services[name(c)]
+		if s == nil || s.service.unknown == "" && len(s.service.selector) == 0 {
+			continue
+		}
+		for key := range m.g.own.inside[c.namespace] {
+			w, ok := m.g.own.group(key)
+			if ok && w.mayHave(s.service.selector) && (s.service.unknown != "" || !selects(s.service.selector, w.labels)) {
+				out[w.of(Pod)] = cmp.Or(s.service.unknown, w.unlabelled)
+			}
+		}
+	}
+	return out
+}
+
 func selects(selector, labels map[string]string) bool {
 	for k, v := range selector {
 		if labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// mayHave says whether the labels of the pods may be those of a selector.
+func (s *spec) mayHave(selector map[string]string) bool {
+	for k, v := range selector {
+		if label, ok := s.labels[k]; s.unlabelled == "" && label != v || ok && label != v {
 			return false
 		}
 	}

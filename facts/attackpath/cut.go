@@ -31,7 +31,27 @@ func (g *Graph) Cut(from, to []int) Cut {
 	}
 	r := &ranking{g: g, from: begin, to: narrow(to), avoid: graph.NewSet(g.flat.Len())}
 	r.rank(vertices, &out)
+	out.Exact = out.Exact && (len(out.Changes) < 2 || !g.several(begin, narrow(to), capacity))
 	return out
+}
+
+// several says whether one change takes away more than one vertex on the ways
+// from some vertices to others, so that the fewest vertices need not be the
+// fewest changes.
+func (g *Graph) several(from, to []int32, capacity func(int32) int32) bool {
+	behind, ahead := g.flat.Reach(from, graph.Forward, nil), g.flat.Reach(to, graph.Backward, nil)
+	seen := map[string]bool{}
+	for v := range int32(g.flat.Len()) {
+		if !behind.Has(v) || !ahead.Has(v) || capacity(v) == graph.Uncuttable {
+			continue
+		}
+		key := g.changeAt(v).Key
+		if seen[key] {
+			return true
+		}
+		seen[key] = true
+	}
+	return false
 }
 
 // maxOpen is how many ways that no change breaks are told.
@@ -69,6 +89,7 @@ type ranking struct {
 	g        *Graph
 	from, to []int32
 	avoid    graph.Set
+	ways     *graph.Tree // to the ends, once asked for
 }
 
 // maxRounds is how many changes are put in order by what is left after those
@@ -77,24 +98,11 @@ const maxRounds = 32
 
 func (r *ranking) rank(vertices []int32, out *Cut) {
 	alone := r.counts()
-	total := r.left()
+	order := r.order(vertices, alone)
+	left, total := r.left(order)
 	out.Paths = total
-	left := slices.Clone(vertices)
-	slices.SortStableFunc(left, func(a, b int32) int { return cmp.Compare(alone[b], alone[a]) })
 	keys := map[string]bool{}
-	counts := alone
-	for round := 0; len(left) > 0; round++ {
-		at := 0
-		if round < maxRounds {
-			for i, v := range left {
-				if counts[v] > counts[left[at]] {
-					at = i
-				}
-			}
-		}
-		v := left[at]
-		left = slices.Delete(left, at, at+1)
-		r.avoid.Add(v)
+	for i, v := range order {
 		change := *r.g.changeAt(v)
 		r.tie(v, &change)
 		if keys[change.Key] {
@@ -102,15 +110,30 @@ func (r *ranking) rank(vertices []int32, out *Cut) {
 			continue
 		}
 		keys[change.Key] = true
-		ranked := Ranked{Change: &change, Breaks: int(alone[v]), Cumulated: total}
-		if len(left) > 0 {
-			ranked.Cumulated = total - r.left()
+		out.Changes = append(out.Changes, Ranked{Change: &change, Breaks: int(alone[v]), Cumulated: total - left[i]})
+	}
+}
+
+// order puts vertices in the order in which they break most. Alone is what each
+// of them breaks by itself.
+func (r *ranking) order(vertices, alone []int32) []int32 {
+	rest := slices.Clone(vertices)
+	slices.SortStableFunc(rest, func(a, b int32) int { return cmp.Compare(alone[b], alone[a]) })
+	out := make([]int32, 0, len(rest))
+	for counts := alone; len(rest) > 0 && len(out) < maxRounds; {
+		at := 0
+		for i, v := range rest {
+			if counts[v] > counts[rest[at]] {
+				at = i
+			}
 		}
-		out.Changes = append(out.Changes, ranked)
-		if round+1 < maxRounds && len(left) > 0 {
+		out = append(out, rest[at])
+		r.avoid.Add(rest[at])
+		if rest = slices.Delete(rest, at, at+1); len(rest) > 0 && len(out) < maxRounds {
 			counts = r.counts()
 		}
 	}
+	return append(out, rest...)
 }
 
 // counts are, for each vertex, the pairs that are left no path without it.
@@ -129,16 +152,28 @@ func (r *ranking) counts() []int32 {
 	return out
 }
 
-// left counts the pairs that still have a path.
-func (r *ranking) left() int {
-	n := 0
-	for _, to := range r.to {
-		reach := r.g.flat.Reach([]int32{to}, graph.Backward, r.avoid)
-		for _, v := range r.from {
-			n += boolInt(reach.Has(v))
-		}
+// left returns how many pairs still have a path after each of some vertices is
+// taken away, with those before it, and how many do while all are there. It goes
+// backwards from where all are gone, so that the graph is gone through once.
+func (r *ranking) left(order []int32) (after []int, total int) {
+	after = make([]int, len(order))
+	begins := graph.NewSet(r.g.flat.Len())
+	for _, v := range r.from {
+		begins.Add(v)
 	}
-	return n
+	for _, to := range r.to {
+		avoid, n := graph.NewSet(r.g.flat.Len()), 0
+		for _, v := range order {
+			avoid.Add(v)
+		}
+		reach := r.g.flat.Growing([]int32{to}, graph.Backward, avoid, func(v int32) { n += boolInt(begins.Has(v)) })
+		for i, v := range slices.Backward(order) {
+			after[i] += n
+			reach.Readmit(v)
+		}
+		total += n
+	}
+	return after, total
 }
 
 // tie ties the change of a binding to the control of an edge that it gives.
@@ -146,8 +181,10 @@ func (r *ranking) tie(v int32, c *Change) {
 	if c.Control != "" {
 		return
 	}
-	t := r.g.flat.Tree(r.to, graph.Backward, nil)
-	way, ok := t.Path(v)
+	if r.ways == nil {
+		r.ways = r.g.flat.Tree(r.to, graph.Backward, nil)
+	}
+	way, ok := r.ways.Path(v)
 	if !ok {
 		return
 	}

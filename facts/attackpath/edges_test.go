@@ -17,6 +17,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/attackpath"
+	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/mutate"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
@@ -251,13 +252,14 @@ func (f *fixture) shown() []string {
 // anyFails says whether an object does not pass one of the controls, or whether
 // none is about them.
 func anyFails(t *testing.T, l *baseline.Library, names []string, f *fixture, objects []*object.Object) bool {
+	judged := append(slices.Clone(objects), effective(t, f, objects)...)
 	asked := 0
 	for _, name := range slices.Concat(names, wide) {
 		c, err := control.New(l.Control(name), control.Options{KubernetesVersion: f.kubernetes})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range objects {
+		for _, o := range judged {
 			if !c.Matches(o.GroupKind()) {
 				continue
 			}
@@ -270,6 +272,24 @@ func anyFails(t *testing.T, l *baseline.Library, names []string, f *fixture, obj
 		}
 	}
 	return asked == 0
+}
+
+// effective are the facts about permissions that a fixture tells of some of its
+// objects.
+func effective(t *testing.T, f *fixture, of []*object.Object) []*object.Object {
+	var kept []any
+	for _, o := range read(t, f.text) {
+		if k := rbac.Keep(o); k != nil {
+			kept = append(kept, k)
+		}
+	}
+	var out []*object.Object
+	rbac.Effective.Derive(kept, &facts.Env{Complete: true, Minor: -1}, func(fact *object.Object) {
+		if slices.ContainsFunc(of, func(o *object.Object) bool { return o.Ref == fact.Subject().Ref }) {
+			out = append(out, fact)
+		}
+	})
+	return out
 }
 
 // The graph of each fixture has the edge where the fixture says so, and nowhere

@@ -25,7 +25,7 @@ func (g *Graph) flatten() {
 	for _, u := range g.units {
 		total += len(u.links)
 	}
-	edges := make([]graph.Edge, 0, total)
+	edges := slices.Grow(g.edgesOf[:0], total)
 	g.links = g.links[:0]
 	for _, u := range g.units {
 		for i := range u.links {
@@ -42,6 +42,7 @@ func (g *Graph) flatten() {
 		}
 	}
 	g.flat = graph.NewSorted(len(g.names.things), edges, g.compareLinks)
+	g.edgesOf = edges
 	g.trees = map[thing]*graph.Tree{}
 	g.dirty = false
 }
@@ -61,8 +62,11 @@ func (e *Edge) order() int {
 }
 
 func (b *because) compare(c *because) int {
-	if b == nil || c == nil {
+	switch {
+	case b == nil || c == nil:
 		return cmp.Compare(boolInt(b != nil), boolInt(c != nil))
+	case b.object == c.object: // as a rule
+		return cmp.Compare(b.words, c.words)
 	}
 	return cmp.Or(compareRefs(b.object, c.object), cmp.Compare(b.words, c.words))
 }

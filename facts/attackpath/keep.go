@@ -3,6 +3,7 @@
 package attackpath
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -35,6 +36,8 @@ type Kept struct {
 	matches   []match
 	positions []object.Position
 	backends  []serviceRef
+	// unclear is why it may call other Services than these.
+	unclear string
 	// about is the object, as far as facts about it need it.
 	about *object.Object
 }
@@ -55,6 +58,7 @@ type workload struct {
 	owner string // Deployment/web: what its pods are known by
 	pod   bool   // it is a Pod itself
 	node  string
+	rank  int8 // of what its pods are made from, owners come first
 }
 
 // accountInfo is a ServiceAccount.
@@ -63,17 +67,24 @@ type accountInfo struct {
 	unknown string
 }
 
-// secretInfo is a Secret; account is whose token it holds.
-type secretInfo struct{ account string }
+// secretInfo is a Secret; account is whose token it holds, and unknown why it may
+// be that of any of the namespace.
+type secretInfo struct{ account, unknown string }
 
-// nodeInfo is a Node.
-type nodeInfo struct{ controlPlane bool }
+// nodeInfo is a Node; unknown is why it may be one of the control plane.
+type nodeInfo struct {
+	controlPlane bool
+	unknown      string
+}
 
 // namespaceInfo is a Namespace, with the level of Pod Security that it enforces.
 type namespaceInfo struct{ level, unknown string }
 
-// serviceInfo is a Service.
-type serviceInfo struct{ selector map[string]string }
+// serviceInfo is a Service; unknown is why it may select other pods.
+type serviceInfo struct {
+	selector map[string]string
+	unknown  string
+}
 
 // serviceRef names a Service.
 type serviceRef struct{ namespace, name string }
@@ -177,7 +188,7 @@ func (k *keeper) keepOwn(out *Kept, o *object.Object) {
 		out.positions = append(out.positions, positionOf(o, m.path))
 	}
 	if len(out.matches) > 0 {
-		out.backends = backendsOf(o.Root)
+		out.backends, out.unclear = backendsOf(o.Root)
 	}
 	out.readCore(o)
 }
@@ -195,22 +206,37 @@ func (k *Kept) readCore(o *object.Object) {
 		k.account = readAccount(o.Root.Get("automountServiceAccountToken"))
 		k.about = facts.Slim(o)
 	case "Secret":
-		k.secret = &secretInfo{}
-		if o.Root.Get("type").Str() == "kubernetes.io/service-account-token" {
-			k.secret.account = strings.Clone(o.Root.At("metadata", "annotations", "kubernetes.io/service-account.name").Str())
-		}
+		k.secret = readSecret(o.Root)
 	case "Node":
 		k.node = &nodeInfo{}
+		if labels := o.Root.Seek(facts.Path("metadata", "labels")); labels != nil && labels.Kind == object.Unknown {
+			k.node.unknown = labels.Text
+		}
 		for _, role := range [...]string{"control-plane", "master"} {
 			k.node.controlPlane = k.node.controlPlane || o.Root.At("metadata", "labels", "node-role.kubernetes.io/"+role) != nil
 		}
 	case "Namespace":
-		k.namespace = readNamespace(o.Root.At("metadata", "labels", "pod-security.kubernetes.io/enforce"))
+		k.namespace = readNamespace(o.Root.At("metadata", "labels"))
 	case "PersistentVolumeClaim":
 		k.claim = true
 	case "Service":
-		k.service = &serviceInfo{selector: stringsOf(o.Root.At("spec", "selector"))}
+		k.service = &serviceInfo{selector: stringsOf(o.Root.At("spec", "selector")), unknown: unknownOf(o.Root.Get("spec"), "selector")}
 	}
+}
+
+func readSecret(root *object.Node) *secretInfo {
+	s := &secretInfo{}
+	kind, account := root.Get("type"), root.Seek(facts.Path("metadata", "annotations", "kubernetes.io/service-account.name"))
+	switch {
+	case kind.HasUnknown() && account != nil:
+		s.unknown = kind.Text
+	case kind.Str() != "kubernetes.io/service-account-token":
+	case account != nil && account.Kind != object.String:
+		s.unknown = why(account, "the annotation kubernetes.io/service-account.name", "a name")
+	default:
+		s.account = strings.Clone(account.Str())
+	}
+	return s
 }
 
 func readAccount(mounts *object.Node) *accountInfo {
@@ -226,9 +252,13 @@ func readAccount(mounts *object.Node) *accountInfo {
 	return a
 }
 
-func readNamespace(level *object.Node) *namespaceInfo {
+func readNamespace(labels *object.Node) *namespaceInfo {
+	level := labels.Get("pod-security.kubernetes.io/enforce")
 	n := &namespaceInfo{level: strings.Clone(level.Str())}
-	if level != nil && level.Kind != object.String {
+	switch {
+	case labels != nil && labels.Kind != object.Map:
+		n.unknown = why(labels, "metadata.labels", "a map")
+	case level != nil && level.Kind != object.String:
 		n.unknown = why(level, "the label pod-security.kubernetes.io/enforce", "a level")
 	}
 	return n
@@ -257,9 +287,9 @@ func stringsOf(n *object.Node) map[string]string {
 }
 
 // backendsOf finds the Services that an object calls: those of the client
-// configurations of its webhooks, of a conversion, or of an APIService.
-func backendsOf(root *object.Node) []serviceRef {
-	var out []serviceRef
+// configurations of its webhooks, of a conversion, or of an APIService; and why
+// there may be others.
+func backendsOf(root *object.Node) (out []serviceRef, unclear string) {
 	add := func(n *object.Node) {
 		if ref := (serviceRef{strings.Clone(n.Get("namespace").Str()), strings.Clone(n.Get("name").Str())}); ref.name != "" && !slices.Contains(out, ref) {
 			out = append(out, ref)
@@ -270,7 +300,30 @@ func backendsOf(root *object.Node) []serviceRef {
 	}
 	add(root.At("spec", "conversion", "webhook", "clientConfig", "service"))
 	add(root.At("spec", "service"))
-	return out
+	for _, w := range facts.Items(root.Get("webhooks")) {
+		unclear = cmp.Or(unclear, unknownOf(w, "clientConfig", "service"))
+	}
+	return out, cmp.Or(unclear, unknownOf(root, "webhooks"), unknownOf(root, "spec", "service"), unknownOf(root, "spec", "conversion", "webhook", "clientConfig", "service"))
+}
+
+// unknownOf is why the value at the end of some fields is not known: it, a part
+// of it, or what it would stand in is not; "" where it is known.
+func unknownOf(n *object.Node, fields ...string) string {
+	for _, f := range fields {
+		if n != nil && n.Kind == object.Unknown {
+			break
+		}
+		n = n.Get(f)
+	}
+	if n != nil && n.Kind == object.List {
+		for _, item := range n.Items {
+			if item.Kind == object.Unknown {
+				return item.Text
+			}
+		}
+		return ""
+	}
+	return n.FirstUnknown()
 }
 
 // judge returns how an object does not meet conditions.
@@ -314,7 +367,10 @@ func (k *keeper) wants(kind string) bool {
 }
 
 func (k *keeper) keepWorkload(out *Kept, o *object.Object, path object.Path) {
-	pod := o.Root.Lookup(path)
+	pod := o.Root.Seek(path)
+	if pod != nil && pod.Kind == object.Unknown {
+		pod = facts.Map(facts.Field("metadata", pod), facts.Field("spec", pod))
+	}
 	isPod := len(path) == 0
 	if phase := o.Root.At("status", "phase").Str(); isPod && (phase == "Succeeded" || phase == "Failed") {
 		return
@@ -324,6 +380,12 @@ func (k *keeper) keepWorkload(out *Kept, o *object.Object, path object.Path) {
 		return // an old revision, which runs nothing
 	}
 	w := &workload{spec: k.spec(pod), owner: owner, pod: isPod, node: strings.Clone(pod.At("spec", "nodeName").Str())}
+	switch {
+	case isPod:
+		w.rank = 2
+	case owner != o.Kind+"/"+o.Name:
+		w.rank = 1
+	}
 	out.workload = w
 	out.about = facts.Slim(o)
 	if len(w.matches) > 0 {

@@ -40,11 +40,12 @@ const Kind = "AttackPath"
 
 // Whole derives the facts from all objects.
 var Whole = facts.Whole{
-	Kinds:  []string{Kind},
-	From:   func(string) facts.Sources { return sources() },
-	Keep:   Keep,
-	Derive: derive,
-	Live:   func() facts.Live { return newLive() },
+	Kinds:   []string{Kind},
+	From:    func(string) facts.Sources { return sources() },
+	Keep:    Keep,
+	KeepFor: KeepFor,
+	Derive:  derive,
+	Live:    func() facts.Live { return newLive() },
 }
 
 // sources are the kinds of objects that the graph comes from.
@@ -92,74 +93,103 @@ type live struct {
 	g    *Graph
 	env  facts.Env
 	kept map[object.Ref]*Kept // until the graph is made
-	sent map[object.Ref]uint64
+	sent map[object.Ref]*sent
 	seed maphash.Seed
-	// restarts is that of the graph when facts were last told.
-	restarts int
+	// restarts is that of the graph when facts were last told; round counts these.
+	restarts, round int
+}
+
+// sent is what was last told of an object: the sum of it, and in which round the
+// object was last a beginning.
+type sent struct {
+	sum   uint64
+	round int
 }
 
 func newLive() *live {
-	return &live{kept: map[object.Ref]*Kept{}, sent: map[object.Ref]uint64{}, seed: maphash.MakeSeed()}
+	return &live{kept: map[object.Ref]*Kept{}, sent: map[object.Ref]*sent{}, seed: maphash.MakeSeed()}
 }
 
 // Set takes what Keep returned of an object.
 func (l *live) Set(ref object.Ref, kept any) {
+	if s := l.sent[ref]; s != nil && kept == nil {
+		s.sum = 0 // if it comes back, its facts are new
+	}
+	if l.g != nil {
+		l.g.Set(ref, kept)
+		return
+	}
 	if k, ok := kept.(*Kept); ok {
 		l.kept[ref] = k
 	} else {
 		delete(l.kept, ref)
-	}
-	if _, ok := l.sent[ref]; ok && kept == nil {
-		l.sent[ref] = 0 // if it comes back, its facts are new
-	}
-	if l.g != nil {
-		l.g.Set(ref, kept)
 	}
 }
 
 // Settle hands over the facts that are not as they were.
 func (l *live) Settle(env *facts.Env, changed func(subject object.Ref, facts []*object.Object)) {
 	if l.g == nil || l.env != *env {
-		kept := make([]any, 0, len(l.kept))
-		for _, k := range l.kept {
-			kept = append(kept, k)
-		}
-		l.g, l.env, l.restarts = New(kept, env), *env, -1
+		l.start(env)
 	}
 	l.g.flatten()
-	told := l.sent
-	if l.restarts != l.g.restarts {
-		// Numbers are new, and so is every sum.
-		told = map[object.Ref]uint64{}
-	}
+	l.round++
+	anew := l.restarts != l.g.restarts // numbers are new, and so is every sum
 	l.restarts = l.g.restarts
-	now := make(map[object.Ref]uint64, len(l.sent))
-	all := l.g.beginnings()
-	refs := slices.SortedFunc(maps.Keys(all), compareRefs)
-	for _, ref := range refs {
-		b := all[ref]
-		now[ref] = l.g.sum(b, l.seed)
-		if before, ok := told[ref]; !ok || before != now[ref] {
-			changed(ref, []*object.Object{l.g.fact(b)})
+	fresh, gone := map[object.Ref]*beginning{}, []object.Ref{}
+	l.g.beginnings(func(ref object.Ref, b *beginning) {
+		sum, before := l.g.sum(b, l.seed), l.sent[ref]
+		switch {
+		case before == nil:
+			l.sent[ref] = &sent{sum, l.round}
+		case before.sum == sum && !anew:
+			before.round = l.round
+			return
+		default:
+			*before = sent{sum, l.round}
+		}
+		fresh[ref] = &beginning{kind: b.kind, about: b.about, at: b.at, exposed: b.exposed, doubt: b.doubt}
+	})
+	for ref, s := range l.sent {
+		if s.round != l.round {
+			gone = append(gone, ref)
+			delete(l.sent, ref)
 		}
 	}
-	for _, ref := range slices.SortedFunc(maps.Keys(l.sent), compareRefs) {
-		if _, ok := now[ref]; !ok {
-			changed(ref, nil)
-		}
+	jewels := l.g.Jewels()
+	for _, ref := range slices.SortedFunc(maps.Keys(fresh), compareRefs) {
+		b := fresh[ref]
+		l.g.ways(b, jewels)
+		changed(ref, []*object.Object{l.g.fact(b)})
 	}
-	l.sent = now
+	slices.SortFunc(gone, compareRefs)
+	for _, ref := range gone {
+		changed(ref, nil)
+	}
+}
+
+// start makes the graph anew, of what it was made of or is to be.
+func (l *live) start(env *facts.Env) {
+	if l.g != nil {
+		l.kept = l.g.own.objects
+	}
+	kept := make([]any, 0, len(l.kept))
+	for _, k := range l.kept {
+		kept = append(kept, k)
+	}
+	l.g, l.env, l.restarts, l.kept = New(kept, env), *env, -1, nil
 }
 
 // beginning is something at which an attacker may begin.
 type beginning struct {
-	kind    string
-	about   *object.Object
-	at      int32
-	ways    []way
-	exposed bool
+	kind  string
+	about *object.Object
+	at    int32
+	// exposed is the way from the internet to a workload; nil for none.
+	exposed []int32
 	// doubt is why it may not be exposed.
 	doubt string
+	ways  []way
+	edges []int32 // of the ways
 }
 
 // way is a path from a beginning to a thing that must not be lost.
@@ -173,40 +203,43 @@ type way struct {
 	outside bool
 }
 
-// beginnings are all of them, by their objects.
-func (g *Graph) beginnings() map[object.Ref]*beginning {
-	out := map[object.Ref]*beginning{}
+// beginnings yields all of them, by their objects, in no order. What is yielded
+// changes with the next.
+func (g *Graph) beginnings(yield func(object.Ref, *beginning)) {
+	exposed, jewels := g.exposed(), g.Jewels()
+	b := &beginning{}
 	add := func(kind string, k *Kept, t thing) {
 		v, ok := g.vertex(t)
 		if k == nil || k.about == nil || !ok {
 			return
 		}
-		out[k.ref] = &beginning{kind: kind, about: k.about, at: v}
-	}
-	for key := range g.own.groups {
-		if w, ok := g.own.group(key); ok {
-			add(EntryPod, w.leader, w.of(Workload))
+		b.kind, b.about, b.at, b.exposed, b.doubt = kind, k.about, v, nil, ""
+		if kind == EntryPod {
+			g.expose(b, exposed[v])
 		}
+		g.ways(b, jewels)
+		yield(k.ref, b)
 	}
-	for b, of := range g.roles.bound {
-		if role := roleOf(b); role.scope != "" && g.edits(of.rules) {
-			add(EntryEditor, g.own.objects[b.Ref], role.thing())
+	for key, members := range g.own.groups {
+		leader := leaderOf(members)
+		add(EntryPod, leader, leader.vertex(key.namespace, Workload))
+	}
+	for bound, of := range g.roles.bound {
+		if role := roleOf(bound); role.scope != "" && g.edits(of.rules) {
+			add(EntryEditor, g.own.objects[bound.Ref], role.thing())
 		}
 	}
 	for _, t := range g.tokens() {
 		add(EntryToken, g.own.accounts[name{t.namespace, t.name}], t)
 	}
-	exposed := g.exposed()
-	for _, b := range out {
-		if outside := exposed[b.at]; b.kind == EntryPod && outside != nil {
-			b.exposed = true
-			if g.weight(outside) >= doubtful {
-				b.doubt = g.path(g.flat.Edge(outside[0]).From, graph.Path{Edges: outside}).Unknown[0]
-			}
-		}
-		g.ways(b, exposed[b.at])
+}
+
+// expose notes how the internet connects to a workload, if it does.
+func (g *Graph) expose(b *beginning, outside []int32) {
+	b.exposed = outside
+	if outside != nil && g.weight(outside) >= doubtful {
+		b.doubt = g.path(g.flat.Edge(outside[0]).From, graph.Path{Edges: outside}).Unknown[0]
 	}
-	return out
 }
 
 // exposed are the ways from the internet to the workloads that it can connect
@@ -236,32 +269,38 @@ func (g *Graph) exposed() map[int32][]int32 {
 	return out
 }
 
-// weight is the sum of the edges'.
-func (g *Graph) weight(edges []int32) int {
-	out := 0
-	for _, e := range edges {
-		out += int(g.flat.Edge(e).Weight)
-	}
-	return out
-}
-
 // ways finds the shortest ways of a beginning.
-func (g *Graph) ways(b *beginning, outside []int32) {
-	for _, j := range g.Jewels() {
+func (g *Graph) ways(b *beginning, jewels []Jewel) {
+	b.ways, b.edges = b.ways[:0], b.edges[:0]
+	for _, j := range jewels {
 		t := g.tree(g.thing(int32(j.Vertex)))
 		w := way{from: b.kind, to: j, begin: b.at}
-		if p, ok := t.Path(b.at); ok {
-			w.there, w.edges, w.weight = true, p.Edges, p.Weight
+		from := len(b.edges)
+		if w.there = t.Reaches(b.at); w.there {
+			b.edges = t.AppendWay(b.edges, b.at)
+			w.edges = b.edges[from:len(b.edges):len(b.edges)]
+			w.weight = g.weight(w.edges)
 		}
 		b.ways = append(b.ways, w)
-		if outside == nil || !w.there {
+		if b.exposed == nil || !w.there {
 			continue
 		}
-		w.from, w.begin, w.outside = EntryInternet, g.flat.Edge(outside[0]).From, true
-		w.edges = slices.Concat(outside, w.edges)
-		w.weight += g.weight(outside)
+		from = len(b.edges)
+		b.edges = append(append(b.edges, b.exposed...), w.edges...)
+		w.from, w.begin, w.outside = EntryInternet, g.flat.Edge(b.exposed[0]).From, true
+		w.edges = b.edges[from:len(b.edges):len(b.edges)]
+		w.weight += g.weight(b.exposed)
 		b.ways = append(b.ways, w)
 	}
+}
+
+// weight is that of edges together.
+func (g *Graph) weight(edges []int32) int {
+	sum := 0
+	for _, e := range edges {
+		sum += int(g.flat.Edge(e).Weight)
+	}
+	return sum
 }
 
 // sum is the same for beginnings of which the same is to be said.
@@ -270,7 +309,7 @@ func (g *Graph) sum(b *beginning, seed maphash.Seed) uint64 {
 	h.SetSeed(seed)
 	_, _ = h.WriteString(b.kind)
 	maphash.WriteComparable(&h, b.about)
-	maphash.WriteComparable(&h, b.exposed)
+	maphash.WriteComparable(&h, b.exposed != nil)
 	_, _ = h.WriteString(b.doubt)
 	for _, w := range b.ways {
 		maphash.WriteComparable(&h, w.there)
@@ -290,7 +329,7 @@ func (g *Graph) sum(b *beginning, seed maphash.Seed) uint64 {
 			}
 		}
 	}
-	return h.Sum64()
+	return max(1, h.Sum64())
 }
 
 // fields are what the facts call the things that must not be lost.
@@ -309,11 +348,11 @@ func (g *Graph) fact(b *beginning) *object.Object {
 	}
 	all := []object.Field{facts.Field("begins", object.NewString(b.kind))}
 	if b.kind == EntryPod {
-		exposed := object.NewBool(b.exposed)
+		exposed := object.NewBool(b.exposed != nil)
 		switch {
 		case b.doubt != "":
 			exposed = object.NewUnknown("it may be exposed: " + b.doubt)
-		case !b.exposed:
+		case b.exposed == nil:
 			exposed = g.env.Absent(exposed, "what exposes it is not among what was read")
 		}
 		all = append(all, facts.Field("exposed", exposed))

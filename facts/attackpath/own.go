@@ -26,7 +26,8 @@ type ownIndex struct {
 	// that run as one.
 	accounts   map[name]*Kept
 	running    map[name]int
-	tokens     map[name]int // Secrets with a token of the account
+	tokens     map[name]int          // Secrets with a token of the account
+	unclear    map[object.Ref]string // Secrets with a token of which the account is not known
 	namespaces map[string]int
 	policies   map[string]*Kept // Namespaces
 	nodes      map[string]*Kept
@@ -56,7 +57,7 @@ func newOwnIndex(edges []*Edge) ownIndex {
 	return ownIndex{
 		needed:  needed,
 		objects: map[object.Ref]*Kept{}, groups: map[groupKey]map[object.Ref]*Kept{}, leaders: map[groupKey]string{}, accounts: map[name]*Kept{}, running: map[name]int{},
-		tokens: map[name]int{}, namespaces: map[string]int{}, policies: map[string]*Kept{}, nodes: map[string]*Kept{}, services: map[name]*Kept{},
+		tokens: map[name]int{}, unclear: map[object.Ref]string{}, namespaces: map[string]int{}, policies: map[string]*Kept{}, nodes: map[string]*Kept{}, services: map[name]*Kept{},
 		matched: map[int]*matches{}, calling: map[object.Ref]bool{}, inside: map[string]map[groupKey]bool{},
 		staleGroups: map[groupKey]bool{}, staleObjects: map[object.Ref]bool{}, staleAccounts: map[name]bool{}, staleNamespaces: map[string]bool{}, staleNodes: map[string]bool{}, hosting: map[string]int{},
 	}
@@ -117,6 +118,11 @@ func (x *ownIndex) note(ref object.Ref, k *Kept, by int) {
 			to[n] = k
 		}
 	}
+	if k.secret != nil && k.secret.unknown != "" {
+		if delete(x.unclear, ref); there {
+			x.unclear[ref] = k.secret.unknown
+		}
+	}
 	switch {
 	case k.account != nil:
 		put(x.accounts)
@@ -165,7 +171,7 @@ func (m *matches) state() (there bool, doubt string) {
 }
 
 func (x *ownIndex) noteMatches(ref object.Ref, k *Kept, by int) {
-	if len(k.backends) > 0 || k.service != nil && len(k.matches) > 0 {
+	if len(k.backends) > 0 || k.unclear != "" || k.service != nil && len(k.matches) > 0 {
 		if delete(x.calling, ref); by > 0 {
 			x.calling[ref] = true
 		}
@@ -249,31 +255,38 @@ func (x *ownIndex) group(key groupKey) (*group, bool) {
 	for _, k := range members {
 		out.members = append(out.members, k)
 	}
-	slices.SortFunc(out.members, func(a, b *Kept) int {
-		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.ref.Kind, b.ref.Kind), cmp.Compare(a.ref.Name, b.ref.Name), cmp.Compare(a.ref.APIVersion, b.ref.APIVersion))
-	})
+	slices.SortFunc(out.members, byLead)
 	out.leader = out.members[0]
 	out.spec = out.leader.workload.spec
 	return out, true
 }
 
-// rank puts owners before what they own, and Pods last.
-func (k *Kept) rank() int {
-	switch {
-	case k.workload.pod:
-		return 2
-	case k.workload.owner != k.ref.Kind+"/"+k.ref.Name:
-		return 1
+// leaderOf is the one of the members of a group that a person edits.
+func leaderOf(members map[object.Ref]*Kept) *Kept {
+	var out *Kept
+	for _, k := range members {
+		if out == nil || byLead(k, out) < 0 {
+			out = k
+		}
 	}
-	return 0
+	return out
 }
 
-// workload is the vertex of the group, and name what it is called in its
-// namespace.
-func (w *group) name() string { return w.leader.ref.Kind + "/" + w.leader.ref.Name }
-func (w *group) of(kind NodeKind) thing {
-	return thing{kind: kind, namespace: w.key.namespace, name: w.name()}
+// byLead puts members of a group in their order, the leader first.
+func byLead(a, b *Kept) int {
+	return cmp.Or(cmp.Compare(a.workload.rank, b.workload.rank), cmp.Compare(a.ref.Kind, b.ref.Kind), cmp.Compare(a.ref.Name, b.ref.Name), cmp.Compare(a.ref.APIVersion, b.ref.APIVersion))
 }
+
+// of is a vertex of the group, and name what it is called in its namespace.
+func (w *group) of(kind NodeKind) thing { return w.leader.vertex(w.key.namespace, kind) }
+func (w *group) name() string           { return w.leader.workloadName() }
+
+// vertex is one of the group that an object leads.
+func (k *Kept) vertex(namespace string, kind NodeKind) thing {
+	return thing{kind: kind, namespace: namespace, name: k.workloadName()}
+}
+
+func (k *Kept) workloadName() string { return k.ref.Kind + "/" + k.ref.Name }
 
 func (w *group) container(i int) thing {
 	return thing{kind: Container, namespace: w.key.namespace, name: w.name(), of: w.containers[i].name}

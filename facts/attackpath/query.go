@@ -9,6 +9,7 @@ import (
 
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/graph"
+	"sconce.dev/sconce/object"
 )
 
 // The kinds of beginnings.
@@ -113,8 +114,8 @@ func (g *Graph) editors() []thing {
 }
 
 // tokens are ServiceAccounts whose token is kept somewhere else than in a pod of
-// theirs. Those of kube-system as which nothing runs are the controllers of the
-// control plane.
+// theirs. Those of kube-system as which nothing runs, and that only Kubernetes
+// itself has bound, are the controllers of the control plane.
 func (g *Graph) tokens() []thing {
 	var out []thing
 	for s := range g.roles.subjects {
@@ -122,11 +123,19 @@ func (g *Graph) tokens() []thing {
 			continue
 		}
 		n := name{space(s.Namespace), s.Name}
-		if g.own.tokens[n] > 0 || g.own.running[n] == 0 && s.Namespace != "kube-system" {
+		if g.own.tokens[n] > 0 || g.own.running[n] == 0 && !g.ofControlPlane(s) {
 			out = append(out, subjectThing(s))
 		}
 	}
 	return out
+}
+
+// ofControlPlane says whether nothing but Kubernetes' own bindings name a
+// ServiceAccount of kube-system.
+func (g *Graph) ofControlPlane(s rbac.Subject) bool {
+	return s.Namespace == "kube-system" && !slices.ContainsFunc(g.identity.Permissions(s, nil), func(grant rbac.Grant) bool {
+		return grant.Via == s && !strings.HasPrefix(grant.Binding.Ref.Name, "system:")
+	})
 }
 
 // Jewels are what must not be lost: the cluster, a node, all Secrets, and the
@@ -322,10 +331,43 @@ func (g *Graph) pair(e Entry, j Jewel) Pair {
 		path := g.path(best, way)
 		p.Shortest = &path
 	}
-	if !g.env.Complete && p.Reaching < p.Entries {
+	if !g.env.Complete && (p.Reaching < p.Entries || p.Entries == 0) {
 		p.Unknown = append(p.Unknown, "what is not among the objects that were read may lead on")
 	}
+	if why := g.moreEntries(e.Name); why != "" {
+		p.Unknown = append(p.Unknown, why)
+	}
 	return p
+}
+
+// moreEntries says why there may be more beginnings of a kind than are known, of
+// those that bindings make.
+func (g *Graph) moreEntries(entry string) string {
+	var out []string
+	more := func(ref object.Ref, unknown string) {
+		out = append(out, fmt.Sprintf("there may be more to begin with: %s: %s", ref, unknown))
+	}
+	if entry == EntryToken {
+		for ref, unknown := range g.own.unclear {
+			more(ref, unknown)
+		}
+	}
+	for b := range g.roles.bound {
+		unknown := ""
+		switch {
+		case entry == EntryEditor && !b.ClusterWide():
+			unknown = b.UnknownRules()
+		case entry == EntryToken:
+			unknown = b.UnknownSubjects()
+		}
+		if unknown != "" {
+			more(b.Ref, unknown)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return slices.Min(out)
 }
 
 // Each goes through every step that an attacker can take by itself, whatever it

@@ -85,8 +85,8 @@ func (g *Graph) updateRoles() {
 	}
 	x.stale, x.again = false, false
 	bound, scopes, whole := make(map[*rbac.Binding]rulesOf, len(x.bound)), make(map[scopedRole]rulesOf, len(x.scopes)), map[string]bool{}
-	for _, b := range g.identity.Bindings() {
-		now := rulesOf{b.Rules, b.Unknown}
+	for b := range g.identity.EachBinding {
+		now := rulesOf{b.Rules, b.UnknownRules()}
 		bound[b] = now
 		role := roleOf(b)
 		scopes[role] = now
@@ -174,19 +174,35 @@ func (m *maker) binding(b *rbac.Binding) {
 			if s.Name != rbac.Masters {
 				m.plain(all(PlaceIdentities, ""), who)
 			}
+			if s.Name != rbac.Unauthenticated && s.Name != rbac.Authenticated {
+				m.plain(who, thing{kind: Group, name: rbac.Authenticated})
+			}
 		default:
 			m.plain(who, thing{kind: Group, name: rbac.AllAccounts + ":" + who.namespace})
-			if !m.g.env.Complete {
+			switch {
+			case s.Name == "default": // each namespace has it, whether or not a manifest has
+				m.plain(all(PlaceAccounts, who.namespace), who)
+			case !m.g.env.Complete:
 				m.link(all(PlaceAccounts, who.namespace), who, nil, nil, "the ServiceAccount "+qualified(s.Namespace, s.Name)+" may be there")
 			}
 		}
 	}
 	m.plain(at, role.thing())
-	if b.Unknown != "" {
-		m.link(at, all(PlacePermissions, role.scope), e, from, b.Unknown)
+	if unknown := b.UnknownSubjects(); unknown != "" {
+		for _, who := range anybody {
+			m.link(who, at, e, from, unknown)
+		}
+	}
+	if unknown := b.UnknownRules(); unknown != "" {
+		m.link(at, all(PlacePermissions, role.scope), e, from, unknown)
 		m.need(role.scope)
 	}
 	m.change(at, &Change{Key: "binding " + b.Ref.String(), Object: b.Ref, Position: b.Position(), Words: "delete the binding, or bind a role that grants less"})
+}
+
+// anybody are those whom a binding may be to that does not say to whom it is.
+var anybody = []thing{
+	{kind: Group, name: rbac.Authenticated}, {kind: Group, name: rbac.Unauthenticated}, all(PlaceUsers, ""), all(PlaceGroups, ""), all(PlaceIdentities, ""),
 }
 
 // need asks for the links of one who may do all in a namespace.
@@ -246,6 +262,14 @@ func (g *Graph) role(role scopedRole, of rulesOf) {
 
 const isClusterAdmin = "AT-003"
 
+// permitted are those of the verbs that a rule grants.
+func permitted(rule *rbac.Rule, verbs []string) []string {
+	if slices.Contains(rule.Verbs, "*") {
+		return verbs
+	}
+	return slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return !slices.Contains(rule.Verbs, v) })
+}
+
 // rule says which rule of a role grants what an edge needs.
 func (m *maker) rule(role scopedRole, h granted) *because {
 	o := h.at(0, role.scope)
@@ -253,7 +277,7 @@ func (m *maker) rule(role scopedRole, h granted) *because {
 	if b.object.Name == "" {
 		b.object = role.role
 	}
-	b.words = "it permits to " + strings.Join(o.access.Verbs, ", ") + " " + o.access.String()
+	b.words = "it permits to " + strings.Join(permitted(o.rule, o.access.Verbs), ", ") + " " + o.access.String()
 	return b
 }
 
@@ -454,23 +478,29 @@ func (m *maker) combine(e *Edge, list []partly) {
 	}
 }
 
-// combined links one identity. The binding that is named as what to change is
-// the one that gives the last part.
+// combined links one identity, by each of the bindings that give the part which
+// the fewest give: without these it is not held.
 func (m *maker) combined(s rbac.Subject, e *Edge, scope string, all []partly) {
-	var mask uint32
+	giving := make([][]partly, len(e.required))
+	seen := map[*rbac.Binding]bool{}
 	for _, p := range all {
-		if p.scope != "" && p.scope != scope || mask|p.mask == mask {
+		if p.scope != "" && p.scope != scope || seen[p.binding] {
 			continue
 		}
-		if mask |= p.mask; mask != 1<<len(e.required)-1 {
-			continue
+		seen[p.binding] = true // by itself, and by a group of the subject
+		for i := range giving {
+			if p.mask&(1<<i) != 0 {
+				giving[i] = append(giving[i], p)
+			}
 		}
+	}
+	together := merged(e, scope, all)
+	for _, p := range slices.MinFunc(giving, func(a, b []partly) int { return cmp.Compare(len(a), len(b)) }) {
 		by := &because{object: p.binding.Ref, words: "with other bindings it permits what is needed", position: p.binding.Position}
 		step := thing{kind: Binding, namespace: p.binding.Ref.Namespace, name: p.binding.Ref.Name, of: p.binding.Ref.Kind + " " + s.String() + " " + e.Name + " " + scope}
 		m.link(subjectThing(s), step, m.g.builtin(holdsPermission), by, "")
 		m.change(step, &Change{Key: "binding " + p.binding.Ref.String(), Object: p.binding.Ref, Position: p.binding.Position(), Words: "delete the binding, or bind a role that grants less"})
-		m.granted(step, merged(e, scope, all), scope, by)
-		return
+		m.granted(step, together, scope, by)
 	}
 }
 

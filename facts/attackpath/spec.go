@@ -19,6 +19,8 @@ import (
 type spec struct {
 	containers []container
 	labels     map[string]string
+	// unlabelled is why it may have other labels.
+	unlabelled string
 	// account is the ServiceAccount that it runs as; static says that it is none,
 	// and unclear why that is not known.
 	account, unclear string
@@ -89,7 +91,7 @@ func (k *keeper) spec(pod *object.Node) *spec {
 func sameOf(pod *object.Node) *object.Node {
 	meta := facts.Map()
 	for _, field := range [...]string{"labels", "annotations"} {
-		if v := pod.At("metadata", field); v != nil {
+		if v := pod.Seek(facts.Path("metadata", field)); v != nil {
 			meta.Fields = append(meta.Fields, object.Field{Key: field, Value: v})
 		}
 	}
@@ -138,7 +140,7 @@ func hashNode(h *maphash.Hash, n *object.Node) {
 func (k *keeper) readSpec(pod *object.Node) *spec {
 	o := object.New(pod, &object.Origin{})
 	in := pod.Get("spec")
-	s := &spec{containers: containersOf(in), labels: stringsOf(pod.At("metadata", "labels"))}
+	s := &spec{containers: containersOf(in), labels: stringsOf(pod.At("metadata", "labels")), unlabelled: unknownOf(pod, "metadata", "labels")}
 	s.static = pod.At("metadata", "annotations", "kubernetes.io/config.mirror") != nil
 	s.readAccount(in)
 	s.readVolumes(in)
@@ -207,6 +209,10 @@ func containerAt(containers []container, path object.Path) int {
 }
 
 func (s *spec) readAccount(in *object.Node) {
+	if in != nil && in.Kind == object.Unknown {
+		s.unclear, s.mount = in.Text, mount{said: true, unknown: in.Text}
+		return
+	}
 	s.account = "default"
 	for _, field := range [...]string{"serviceAccountName", "serviceAccount"} {
 		n := in.Get(field)
@@ -237,11 +243,28 @@ func (s *spec) readVolumes(in *object.Node) {
 		}
 		for _, source := range facts.Items(v.At("projected", "sources")) {
 			s.secret(source.At("secret", "name"))
-			if token := source.Get("serviceAccountToken"); token != nil && token.Get("audience") == nil {
-				s.mount = mount{said: true, mounted: true}
+			if token := source.Get("serviceAccountToken"); token != nil {
+				s.token(token.Seek(facts.Path("audience")))
 			}
 		}
 	}
+}
+
+// token notes a token in a projected volume: one for the API server, unless it
+// is for somebody else.
+func (s *spec) token(audience *object.Node) {
+	switch {
+	case audience == nil, audience.Kind == object.String && (audience.Text == "" || forServer(audience.Text)):
+		s.mount = mount{said: true, mounted: true}
+	case audience.Kind != object.String && s.mount.said && !s.mount.mounted:
+		s.mount.unknown = why(audience, "the audience of a token", "a string")
+	}
+}
+
+// forServer says whether an audience is the API server as it is called inside the
+// cluster; one that is called otherwise cannot be told from others.
+func forServer(audience string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(audience, "https://"), "kubernetes.default")
 }
 
 func (s *spec) readEnv(c *object.Node) {

@@ -91,7 +91,7 @@ func (r *reporter) covered(p *policy, c *class, d direction) bool {
 	var others []*policy
 	for _, q := range r.m.namespacedFor(c, d) {
 		same := q.o.Root.Get("spec").Equal(p.o.Root.Get("spec"))
-		if q.policy != p && q.truth == yes && (!same || comparePolicies(q.policy, p) < 0) {
+		if q.policy != p && q.truth == yes && (choosesAll(q.policy) || !choosesAll(p)) && (!same || comparePolicies(q.policy, p) < 0) {
 			others = append(others, q.policy)
 		}
 	}
@@ -103,6 +103,13 @@ func (r *reporter) covered(p *policy, c *class, d direction) bool {
 			return slices.ContainsFunc(q.rules[d], func(other *rule) bool { return other.covers(q, needed, p, c) })
 		})
 	})
+}
+
+// choosesAll says whether a policy is for all pods of its namespace, those to
+// come included.
+func choosesAll(p *policy) bool {
+	pods := p.o.Root.At("spec", "podSelector")
+	return pods == nil || pods.Kind == object.Map && len(pods.Fields) == 0
 }
 
 // covers says whether a rule surely allows what another may.
@@ -177,12 +184,17 @@ func clusterEffect(m *Model, p *policy, env *facts.Env) *object.Object {
 	} else if count == 0 && !env.Complete {
 		selects = object.NewUnknown("pods that it selects may not be among what was read")
 	}
+	same := rivals(m, p)
+	samePriority := facts.Strings(same)
+	if len(same) == 0 && !env.Complete {
+		samePriority = object.NewUnknown("policies with the same priority may not be among what was read")
+	}
 	named := tierNames[p.tier]
 	return facts.New("ClusterPolicyEffect", p.o, []object.Field{facts.Field("facts", facts.Map(
 		facts.Field("tier", object.NewString(named)),
 		facts.Field("selects", selects),
 		facts.Field("everyPod", stated(min(p.namespaces.all(), p.pods.all()))),
-		facts.Field("samePriority", facts.Strings(rivals(m, p))),
+		facts.Field("samePriority", samePriority),
 	))}, facts.Place{Fact: facts.Path("facts"), Source: facts.Path("spec")}, facts.Place{Fact: facts.Path("facts", "selects"), Source: facts.Path("spec", "subject")})
 }
 

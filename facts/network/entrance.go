@@ -49,6 +49,8 @@ type grant struct {
 	o    *object.Object
 	from []grantFrom
 	to   []string // names of Services; "" for all
+	// unread says that some of it could not be read.
+	unread bool
 }
 
 type grantFrom struct{ group, kind, namespace string }
@@ -88,7 +90,7 @@ func keepIngress(o *object.Object) any {
 }
 
 func keepGateway(o *object.Object) any {
-	e := &entrance{o: facts.Slim(o), unread: o.Root.At("spec", "listeners").HasUnknown()}
+	e := &entrance{o: facts.Slim(o), unread: o.Root.Seek(facts.Path("spec", "listeners")).HasUnknown()}
 	for _, n := range facts.Items(o.Root.At("spec", "listeners")) {
 		l := listener{name: n.Get("name").Str(), host: n.Get("hostname").Str(), from: "Same"}
 		l.port, _ = portNumber(n.Get("port"))
@@ -147,7 +149,7 @@ func orElse(a, b string) string {
 }
 
 func keepGrant(o *object.Object) any {
-	g := &grant{o: facts.Slim(o)}
+	g := &grant{o: facts.Slim(o), unread: o.Root.Get("spec").HasUnknown()}
 	for _, n := range facts.Items(o.Root.At("spec", "from")) {
 		g.from = append(g.from, grantFrom{n.Get("group").Str(), n.Get("kind").Str(), n.Get("namespace").Str()})
 	}
@@ -163,6 +165,27 @@ func keepGrant(o *object.Object) any {
 func (g *grant) allows(route object.Ref, service string) bool {
 	from := slices.Contains(g.from, grantFrom{route.Group(), route.Kind, route.Namespace})
 	return from && (slices.Contains(g.to, "") || slices.Contains(g.to, service))
+}
+
+// granted says whether a route may lead to a Service of a namespace, which is nil
+// where nothing is known of it.
+func (m *Model) granted(in *space, route object.Ref, service string) truth {
+	out := no
+	if in == nil {
+		return no // there is no such Service
+	}
+	if !m.env.Complete {
+		out = unknown
+	}
+	for _, g := range in.grants {
+		switch {
+		case g.allows(route, service):
+			return yes
+		case g.unread:
+			out = unknown
+		}
+	}
+	return out
 }
 
 // frontDoors are programs that lead traffic into a cluster for Ingresses and

@@ -102,6 +102,12 @@ func (x *ways) ofNode(c *class) {
 		}
 		return
 	}
+	if c.host == unknown {
+		x.out = append(x.out, Exposure{Class: &c.Class, Port: Port{Protocol: TCP}, Way: HostNetwork, Via: c.Refs[:1], Unknown: "whether it is on the network of its node is not known"})
+	}
+	if c.members[0].onNode {
+		x.out = append(x.out, Exposure{Class: &c.Class, Port: Port{Protocol: TCP}, Way: HostPort, Via: c.Refs[:1], Unknown: "its ports could not all be read, and one may be a port of its node"})
+	}
 	for _, p := range c.members[0].ports {
 		if p.host == 0 {
 			continue
@@ -119,17 +125,17 @@ func (x *ways) add(e Exposure, a answer) {
 
 // ofService adds the ways that a Service makes by itself.
 func (x *ways) ofService(s *service, in *space) {
-	if s.kind == "ClusterIP" && len(s.addresses) == 0 {
+	if s.kind == "ClusterIP" && len(s.addresses) == 0 && s.unclear == "" {
 		return
 	}
 	x.m.behind(s, in, 0, "", func(p servicePort, to backendPort) {
 		e := Exposure{Class: &to.class.Class, Port: to.port, Via: []object.Ref{s.o.Ref}, Outside: p.Number}
-		everywhere := x.fromOutside("everywhere", to.class, to.port, x.m.everywhere(isNowhere)).unless(to.unknown)
-		if s.kind == "LoadBalancer" {
+		everywhere := x.fromOutside("everywhere", to.class, to.port, x.m.everywhere(isNowhere)).unless(to.unknown).unless(s.unclear)
+		if s.kind == "LoadBalancer" || s.unclear != "" {
 			e.Way, e.Sources, e.Internal = LoadBalancer, s.sources, s.internal
 			from := everywhere
 			if len(s.sources) > 0 {
-				from = x.fromOutside(strings.Join(s.sources, ","), to.class, to.port, x.m.sourcesOf(s)).unless(to.unknown)
+				from = x.fromOutside(strings.Join(s.sources, ","), to.class, to.port, x.m.sourcesOf(s)).unless(to.unknown).unless(s.unclear)
 			}
 			x.add(e, from)
 		}
@@ -159,10 +165,21 @@ func (x *ways) ofIngress(e *entrance, in *space) {
 		}
 		x.toBackend(b, in, Exposure{Way: Ingress, Outside: outside, Host: b.host, Via: []object.Ref{e.o.Ref}}, x.doors, "")
 	}
+	if e.unread {
+		for _, s := range in.services {
+			x.toBackend(backend{name: s.o.Name}, in, Exposure{Way: Ingress, Via: []object.Ref{e.o.Ref}}, x.doors, notAllRead(e))
+		}
+	}
 }
+
+// notAllRead says that there may be more in an entrance.
+func notAllRead(e *entrance) string { return called(e.o.Ref) + " could not all be read" }
 
 // ofRoute adds the ways that a route makes, for every listener that it hangs on.
 func (x *ways) ofRoute(e *entrance, in *space) {
+	if e.unread {
+		x.throughListener(e, in, nil, parent{}, listener{}, notAllRead(e))
+	}
 	for _, p := range e.parents {
 		gateway, missing := x.gateway(p)
 		if gateway == nil {
@@ -170,6 +187,9 @@ func (x *ways) ofRoute(e *entrance, in *space) {
 				x.throughListener(e, in, nil, p, listener{}, missing)
 			}
 			continue
+		}
+		if gateway.unread {
+			x.throughListener(e, in, gateway, p, listener{}, notAllRead(gateway))
 		}
 		for _, l := range gateway.listeners {
 			if p.section != "" && l.name != p.section || p.port != 0 && l.port != p.port {
@@ -238,12 +258,21 @@ func (x *ways) throughListener(e *entrance, in *space, gateway *entrance, p pare
 	if len(hosts) == 0 {
 		hosts = []string{l.host}
 	}
-	for _, b := range e.backends {
+	backends := e.backends
+	if e.unread {
+		for _, s := range in.services {
+			backends = append(slices.Clip(backends), backend{namespace: in.name, name: s.o.Name})
+		}
+	}
+	for _, b := range backends {
 		target := in
 		if b.namespace != in.name {
 			target = x.m.spaces[b.namespace]
-			if target == nil || !slices.ContainsFunc(target.grants, func(g *grant) bool { return g.allows(e.o.Ref, b.name) }) {
+			switch x.m.granted(target, e.o.Ref, b.name) {
+			case no:
 				continue // the Gateway refuses it
+			case unknown:
+				doubt = "whether a ReferenceGrant lets " + called(e.o.Ref) + " lead there is not known"
 			}
 		}
 		for _, host := range hosts {
@@ -289,7 +318,7 @@ func (x *ways) service(name string, in *space, e *Exposure) (*service, *space) {
 
 // fromOutside answers for addresses outside, of which a key stands for all.
 func (x *ways) fromOutside(key string, to *class, port Port, from universe) answer {
-	ports := PortRange(port.Protocol, port.Number, port.Number)
+	ports := port.set()
 	key += "\x02" + port.String() + "\x02" + x.m.policyKey(ingress, to)
 	at, ok := x.spots[key]
 	if !ok {
@@ -303,7 +332,7 @@ func (x *ways) fromOutside(key string, to *class, port Port, from universe) answ
 // throughDoors answers for pods that lead traffic in. Where several may, and
 // not all of them are let through, it is not known.
 func (x *ways) throughDoors(doors []*class, to backendPort) answer {
-	ports := PortRange(to.port.Protocol, to.port.Number, to.port.Number)
+	ports := to.port.set()
 	if len(doors) == 0 {
 		d := x.m.ask(ingress, to.class, end{anyone: true}, ports, true).decision()
 		if d.Unknown != "" {

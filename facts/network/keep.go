@@ -52,7 +52,12 @@ func sources() facts.Sources {
 
 // Keep returns what the model needs of an object, or nil. It may be shared among
 // models.
-func Keep(o *object.Object) any {
+func Keep(o *object.Object) any { return shared(o) }
+
+// shared lets models hold what they keep of an object once.
+var shared = facts.Share(keep)
+
+func keep(o *object.Object) any {
 	gk := o.GroupKind()
 	if keep := keepers[gk]; keep != nil {
 		return keep(o)

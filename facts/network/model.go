@@ -631,17 +631,17 @@ func (c *class) fill(members []*workload) {
 	if running == 0 {
 		c.Pods = declared
 	}
-	c.Unknown = c.limits()
+	c.Unknown = c.limits(nil)
 }
 
-// limits says what of the pods could not be read.
-func (c *class) limits() string {
+// limits says what of the pods could not be read, some labels left aside.
+func (c *class) limits(aside map[string]bool) string {
 	var out []string
 	if c.labels.unread {
 		out = append(out, "their labels")
 	}
 	for _, p := range c.labels.pairs {
-		if p.unread {
+		if p.unread && !aside[p.key] {
 			out = append(out, "the value of their label "+p.key)
 		}
 	}
@@ -686,6 +686,22 @@ func (m *Model) Class(id int) *Class {
 		return nil
 	}
 	return &m.classes[id].Class
+}
+
+// Blocks returns the blocks of addresses that policies name, each once, sorted.
+func (m *Model) Blocks() []netip.Prefix {
+	var out []netip.Prefix
+	add := func(p netip.Prefix) { out = append(out, p) }
+	for _, p := range m.above {
+		p.prefixes(add)
+	}
+	for _, s := range m.spaces {
+		for _, p := range s.policies {
+			p.prefixes(add)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
 }
 
 // Limits says, a sentence each, what the model as a whole does not know.

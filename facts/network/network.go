@@ -63,7 +63,8 @@
 //	  samePriority: [] # policies of the tier with the same priority: which of them decides is not defined
 //
 // Where not all objects were read, there may be policies that allow or deny
-// more: facts that these could change are unknown.
+// more, and more ways in: facts that these could change are unknown, and so is
+// what stands at the end of the list of exposures.
 package network
 
 import (
@@ -121,13 +122,23 @@ func reportAbove(m *Model, env *facts.Env, yield func(*object.Object)) {
 
 // live keeps the facts about policies above namespaces up to date. There are few
 // of these.
-type live struct{ m *Model }
+type live struct {
+	m    *Model
+	told map[object.Ref]bool // about these there were facts
+}
 
 func (l *live) Set(ref object.Ref, kept any) { l.m.Set(ref, kept) }
 
 func (l *live) Settle(env *facts.Env, changed func(object.Ref, []*object.Object)) {
+	gone := l.told
+	l.told = map[object.Ref]bool{}
 	for _, p := range l.m.above {
+		l.told[p.o.Ref] = true
+		delete(gone, p.o.Ref)
 		changed(p.o.Ref, []*object.Object{clusterEffect(l.m, p, env)})
+	}
+	for _, ref := range slices.SortedFunc(maps.Keys(gone), compareRefs) {
+		changed(ref, nil)
 	}
 }
 

@@ -131,6 +131,7 @@ func readNetworkPolicy(o *object.Object) *policy {
 	}
 	if spec != nil && spec.Kind != object.Map {
 		p.unread = "its spec could not be read"
+		p.pods.unread, p.applies = true, [2]truth{unknown, unknown}
 	}
 	return p
 }

@@ -38,6 +38,14 @@ func (p Port) String() string {
 	return p.Protocol + " " + strconv.Itoa(int(p.Number))
 }
 
+// set is the port as a set; all of its protocol, where the number is not known.
+func (p Port) set() PortSet {
+	if p.Number == 0 {
+		return PortRange(p.Protocol, 1, maxPort)
+	}
+	return PortRange(p.Protocol, p.Number, p.Number)
+}
+
 // PortSet is a set of ports of protocols. The zero PortSet is empty. It is
 // immutable and comparable by Equal.
 type PortSet struct {

@@ -135,8 +135,10 @@ func (r *reporter) doubt(d direction, c *class) string {
 	for _, f := range r.m.foreignFor(c, d) {
 		return f.words() + " may select these pods, and is of a kind that is not understood here"
 	}
-	if c.Unknown != "" {
-		return c.Unknown
+	// Whether policies of other namespaces name a label that controllers add is
+	// not known where facts are derived from a part of the objects.
+	if unknown := c.limits(generated); unknown != "" {
+		return unknown
 	}
 	return "policies for " + directions[d] + " of these pods choose by what is not known"
 }
@@ -157,6 +159,9 @@ func (r *reporter) reach(w *workload) *object.Object {
 			e.Via = []object.Ref{w.o.Ref} // not another's of the class
 		}
 		exposures.Items = append(exposures.Items, r.exposure(e, c))
+	}
+	if !r.env.Complete {
+		exposures.Items = append(exposures.Items, object.NewUnknown("what exposes these pods may not be among what was read"))
 	}
 	return facts.New("Reach", w.o, []object.Field{facts.Field("facts", facts.Map(
 		facts.Field("hostNetwork", hostNode(c.host)),

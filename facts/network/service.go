@@ -25,7 +25,8 @@ type service struct {
 	internal  bool // its load balancer is for networks of the provider
 	nodePorts bool
 	six       bool
-	unread    bool
+	unread    bool   // there are ports that could not be read
+	unclear   string // why it may be of another type
 }
 
 // servicePort is a port of a Service.
@@ -56,10 +57,13 @@ const sourceAnnotation = "service.beta.kubernetes.io/load-balancer-source-ranges
 func keepService(o *object.Object) any {
 	spec, annotations := o.Root.Get("spec"), o.Root.At("metadata", "annotations")
 	s := &service{
-		o: facts.Slim(o), kind: spec.Get("type").Str(), selector: readEqual(spec.Get("selector")),
-		none: len(fields(spec.Get("selector"))) == 0 && !spec.Get("selector").HasUnknown(), external: strings.TrimSuffix(spec.Get("externalName").Str(), "."),
+		o: facts.Slim(o), kind: spec.Get("type").Str(), selector: readEqual(spec.Seek(facts.Path("selector"))),
+		none: len(fields(spec.Get("selector"))) == 0 && !spec.Seek(facts.Path("selector")).HasUnknown(), external: strings.TrimSuffix(spec.Get("externalName").Str(), "."),
 		addresses: texts(spec.Get("externalIPs")), sources: texts(spec.Get("loadBalancerSourceRanges")),
-		unread: spec.Get("type") != nil && spec.Get("type").Kind != object.String || spec.Get("ports").FirstUnknown() != "",
+		unread: spec.Seek(facts.Path("ports")).HasUnknown(),
+	}
+	if kind := spec.Seek(facts.Path("type")); kind != nil && kind.Kind != object.String {
+		s.unclear = "the type of " + called(o.Ref) + " could not be read"
 	}
 	if s.kind == "" {
 		s.kind = "ClusterIP"
@@ -140,7 +144,15 @@ func (m *Model) behind(s *service, in *space, number int32, name string, f func(
 	if s.none || s.kind == "ExternalName" {
 		return
 	}
-	for _, p := range s.ports {
+	ports := s.ports
+	if s.unread {
+		ports = append(slices.Clip(ports), servicePort{Port: Port{Protocol: TCP}})
+	}
+	for _, p := range ports {
+		if p.Number == 0 {
+			m.behindUnread(s, in, f)
+			continue
+		}
 		if number != 0 && p.Number != number || name != "" && p.Name != name {
 			continue
 		}
@@ -151,6 +163,18 @@ func (m *Model) behind(s *service, in *space, number int32, name string, f func(
 				}
 				f(p, to)
 			}
+		}
+	}
+}
+
+// behindUnread calls f with the classes that may be behind a port that could not
+// be read.
+func (m *Model) behindUnread(s *service, in *space, f func(p servicePort, to backendPort)) {
+	for _, c := range m.chosenBy(s, in) {
+		for _, protocol := range protocols {
+			f(servicePort{Port: Port{Protocol: protocol}}, backendPort{
+				class: c, port: Port{Protocol: protocol}, unknown: "the ports of " + called(s.o.Ref) + " could not all be read",
+			})
 		}
 	}
 }

@@ -20,6 +20,7 @@ type workload struct {
 	labels    labels         // of its pods
 	ports     []containerPort
 	unread    bool // there are ports that could not be read
+	onNode    bool // one of those may be a port of the node too
 	host      truth
 	addresses []netip.Addr // of a Pod that runs
 	pods      int
@@ -57,14 +58,17 @@ var generated = func() map[string]bool {
 
 // keepWorkload reads what holds a pod. A pod that has ended has no network.
 func keepWorkload(o *object.Object, path object.Path) any {
-	pod := o.Root.Lookup(path)
+	pod := o.Root.Seek(path)
+	if pod != nil && pod.Kind == object.Unknown {
+		pod = facts.Map(facts.Field("metadata", pod), facts.Field("spec", pod))
+	}
 	isPod := len(path) == 0
 	if phase := o.Root.At("status", "phase").Str(); isPod && (phase == "Succeeded" || phase == "Failed") {
 		return nil
 	}
 	w := &workload{
 		o: facts.Slim(o), pod: isPod, owner: owner(o), pods: 1,
-		labels: readLabels(pod.At("metadata", "labels")), host: said(pod.At("spec", "hostNetwork")),
+		labels: readLabels(pod.Seek(facts.Path("metadata", "labels"))), host: said(pod.Seek(facts.Path("spec", "hostNetwork"))),
 	}
 	if !isPod {
 		for _, key := range generatedLabels[o.Kind] {
@@ -108,10 +112,10 @@ func owner(o *object.Object) string {
 func (w *workload) readPorts(spec *object.Node) {
 	for _, list := range object.ContainerLists {
 		containers := spec.Get(list)
-		w.unread = w.unread || containers != nil && containers.Kind != object.List
+		w.lacks(containers != nil && containers.Kind != object.List)
 		for _, c := range facts.Items(containers) {
 			ports := c.Get("ports")
-			w.unread = w.unread || ports != nil && ports.Kind != object.List || c.Kind == object.Unknown
+			w.lacks(ports != nil && ports.Kind != object.List || c.Kind == object.Unknown)
 			if list == "initContainers" && c.Get("restartPolicy").Str() != "Always" {
 				continue // it has ended when the pod serves
 			}
@@ -120,13 +124,18 @@ func (w *workload) readPorts(spec *object.Node) {
 			}
 		}
 	}
-	w.unread = w.unread || spec != nil && spec.Kind == object.Unknown
+	w.lacks(spec != nil && spec.Kind == object.Unknown)
+}
+
+// lacks notes that there are ports of which nothing is known.
+func (w *workload) lacks(ports bool) {
+	w.unread, w.onNode = w.unread || ports, w.onNode || ports
 }
 
 func (w *workload) readPort(n *object.Node) {
 	number, ok := portNumber(n.Get("containerPort"))
 	if !ok || n.HasUnknown() {
-		w.unread = true
+		w.unread, w.onNode = true, w.onNode || n.Kind == object.Unknown || n.Get("hostPort") != nil
 		return
 	}
 	p := containerPort{Port: Port{Protocol: TCP, Number: number, Name: n.Get("name").Str()}}
@@ -176,6 +185,9 @@ func (w *workload) base(mentioned map[string]int) (key string, l labels) {
 	b.WriteString(w.controls)
 	if w.unread {
 		b.WriteByte('?')
+	}
+	if w.onNode {
+		b.WriteByte('!')
 	}
 	for _, p := range w.ports {
 		fmt.Fprintf(&b, "%s/%d/%s/%d,", p.Protocol, p.Number, p.Name, p.host)

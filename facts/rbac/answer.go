@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"sconce.dev/sconce/object"
 )
@@ -149,7 +150,7 @@ func (m *Model) Can(s Subject, groups []string, r Request) Answer {
 	}
 	sortGrants(a.By)
 	a.Unknown = append(a.Unknown, m.doubts(r.namespace())...)
-	if slices.Contains(append(s.Groups(), groups...), Nodes) {
+	if slices.Contains(append(s.Groups(), groups...), Nodes) || s.Kind == User && strings.HasPrefix(s.Name, nodeUser) {
 		a.Unknown = append(a.Unknown, "the authorizer of nodes lets a node do more than RBAC does")
 	}
 	a.Unknown = tidy(a.Unknown)
@@ -250,6 +251,15 @@ func (m *Model) Subjects() []Subject {
 		}
 	}
 	return slices.SortedFunc(maps.Keys(all), Subject.compare)
+}
+
+// EachBinding goes through all bindings, in no order.
+func (m *Model) EachBinding(yield func(*Binding) bool) {
+	for _, b := range m.bindings {
+		if !yield(b) {
+			return
+		}
+	}
 }
 
 // Bindings are all bindings, sorted: ClusterRoleBindings first.

@@ -26,7 +26,9 @@ var Effective = facts.Whole{
 			d.about(k, yield)
 		}
 	},
-	Live: func() facts.Live { return &live{m: newModel(nil, 0), unsaid: map[object.Ref]bool{}} },
+	Live: func() facts.Live {
+		return &live{m: newModel(nil, 0), unsaid: map[object.Ref]bool{}, gone: map[object.Ref]bool{}}
+	},
 }
 
 // live keeps the model and the facts up to date.
@@ -36,12 +38,18 @@ type live struct {
 	// unsaid are the objects that do not say their namespace. A cluster has
 	// none; where there are some, a change may be one of any namespace.
 	unsaid map[object.Ref]bool
+	// gone are the objects of which nothing is kept any more, and of which that
+	// was not told yet.
+	gone map[object.Ref]bool
 }
 
 // Set implements facts.Live. Until facts are first asked for, objects are only
 // gathered.
 func (l *live) Set(ref object.Ref, kept any) {
 	was := l.unsaid[ref]
+	if delete(l.gone, ref); kept == nil {
+		l.gone[ref] = true
+	}
 	if kept == nil {
 		delete(l.unsaid, ref)
 	} else if gk := ref.GroupKind(); ref.Namespace == "" && gk != clusterRole && gk != clusterRoleBinding {
@@ -82,6 +90,10 @@ func (l *live) Settle(env *facts.Env, changed func(subject object.Ref, facts []*
 			refs = append(refs, ref)
 		}
 	}
+	for ref := range l.gone {
+		refs = append(refs, ref)
+	}
+	clear(l.gone)
 	slices.SortFunc(refs, compareRefs)
 	d := newDeriver(l.m)
 	for _, ref := range refs {
@@ -466,6 +478,7 @@ func (d *deriver) roleUse(k *keptRole) *object.Object {
 	} else if same := d.Model.roles.all[roleKey{name: k.ref.Name}]; k.ref.Kind == role.Kind && same != nil && len(same.kept) == 0 {
 		bindings = append(bindings, same.bound.all()...)
 	}
+	bindings = slices.DeleteFunc(bindings, func(b *Binding) bool { return len(b.Subjects) == 0 && b.kept.unknown == "" }) // they bind it to nobody
 	seen := map[Subject]bool{}
 	var subjects []Subject
 	for _, b := range bindings {

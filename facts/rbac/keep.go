@@ -5,6 +5,7 @@ package rbac
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,8 +40,10 @@ type (
 		subjects []keptSubject
 		refused  string // why the API server takes no such binding
 		unknown  string // why more may be bound, or to more
-		// unknownRole says that it is the role that is not known.
-		unknownRole bool
+		// unknownRole says that it is the role that is not known;
+		// unknownSubjects, why there may be other subjects.
+		unknownRole     bool
+		unknownSubjects string
 	}
 	// keptSubject is a subject of a binding; a ServiceAccount that names no
 	// namespace is in that of its binding.
@@ -99,7 +102,12 @@ func keyOf(ref object.Ref) roleKey {
 
 // Keep returns what the model needs of an object: nil for nothing. Of a Secret
 // it keeps the name of the ServiceAccount whose token it holds.
-func Keep(o *object.Object) any {
+func Keep(o *object.Object) any { return shared(o) }
+
+// shared lets models hold what they keep of an object once.
+var shared = facts.Share(keep)
+
+func keep(o *object.Object) any {
 	switch o.GroupKind() {
 	case role, clusterRole:
 		return keepRole(o)
@@ -123,7 +131,7 @@ func Keep(o *object.Object) any {
 
 func keepRunner(o *object.Object) *keptRunner {
 	account, field := accountOf(o)
-	k := &keptRunner{ref: o.Ref, place: place{slim(o).(*object.Object)}, field: field}
+	k := &keptRunner{ref: o.Ref, place: placeOfRunner(o), field: field}
 	if account.Kind == object.Unknown {
 		k.unknown = account.Text
 		return k
@@ -132,6 +140,15 @@ func keepRunner(o *object.Object) *keptRunner {
 	said := o.Root.At(append(keys(path), "spec", automountField)...)
 	k.account, k.mount, k.says = intern(account.Text), mountOf(said), said != nil
 	return k
+}
+
+// placeOfRunner keeps the place of what holds a pod, and of its account. What has
+// no lines has no places.
+func placeOfRunner(o *object.Object) place {
+	if o.Root.Line == 0 && o.Origin.Locate == nil {
+		return place{facts.Slim(o)}
+	}
+	return place{slim(o).(*object.Object)}
 }
 
 // Where a Secret says whose token it holds.
@@ -347,12 +364,14 @@ func (k *keptBinding) readSubjects(subjects *object.Node) {
 	}
 	if subjects.Kind != object.List {
 		k.unknown = notA(subjects, "subjects", "a list")
+		k.unknownSubjects = k.unknown
 		return
 	}
 	k.subjects = make([]keptSubject, 0, len(subjects.Items))
 	for i, n := range subjects.Items {
 		if n.HasUnknown() {
 			k.unknown = fmt.Sprintf("subjects[%d]: %s", i, n.FirstUnknown())
+			k.unknownSubjects = k.unknown
 		}
 		k.subjects = append(k.subjects, k.subject(n))
 	}
@@ -404,6 +423,9 @@ func placeOf(o *object.Object, list string) place {
 	if o.Root.Line == 0 {
 		return place{slim}
 	}
+	root := *slim.Root
+	root.Fields = slices.Clone(root.Fields)
+	slim = o.WithRoot(&root)
 	for _, f := range o.Root.Fields {
 		switch f.Key {
 		case "roleRef":

@@ -114,6 +114,26 @@ func (b *Binding) Position() object.Position {
 // would.
 func (b *Binding) Refused() string { return b.kept.refused }
 
+// UnknownSubjects says why it may bind more subjects than are known; empty where
+// it does not.
+func (b *Binding) UnknownSubjects() string {
+	if b.kept.refused != "" {
+		return ""
+	}
+	return b.kept.unknownSubjects
+}
+
+// UnknownRules says why it may grant more than is known; empty where it does not.
+func (b *Binding) UnknownRules() string {
+	switch {
+	case b.kept.refused != "":
+		return ""
+	case b.kept.unknownRole:
+		return b.kept.unknown
+	}
+	return b.role.unknown
+}
+
 // sortBindings puts ClusterRoleBindings first, then RoleBindings by namespace.
 func sortBindings(list []*Binding) {
 	slices.SortFunc(list, func(a, b *Binding) int { return compareRefs(a.Ref, b.Ref) })

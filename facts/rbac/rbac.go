@@ -284,7 +284,10 @@ func (x *index) identity(o *object.Object) *object.Object {
 // says so; the old field counts where the new one is empty.
 func accountOf(o *object.Object) (account *object.Node, field string) {
 	path, _ := object.PodPath(o.GroupKind())
-	spec := o.Root.At(append(keys(path), "spec")...)
+	spec := o.Root.Seek(path.Fields("spec"))
+	if spec != nil && spec.Kind == object.Unknown {
+		return spec, accountField
+	}
 	for _, field := range []string{accountField, oldAccountField} {
 		switch n := spec.Get(field); {
 		case n == nil || n.Kind == object.String && n.Text == "":

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -90,7 +92,28 @@ func (d *Document) yaml() ([]byte, error) {
 	if err := e.Close(); err != nil {
 		return nil, fmt.Errorf("writing a generated object as YAML: %w", err)
 	}
-	return b.Bytes(), nil
+	return visible(b.Bytes()), nil
+}
+
+// visible writes characters that do not show themselves by their escapes. They
+// stand in quotes: what is plain has none, nor have comments.
+func visible(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		switch {
+		case !hidden(r):
+			out = utf8.AppendRune(out, r)
+		case r <= 0xffff:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			out = fmt.Appendf(out, `\U%08x`, r)
+		}
+	}
+	return out
+}
+
+func hidden(r rune) bool {
+	return r != '\n' && unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 // dress writes a node and what is in it in blocks, each string quoted only where
@@ -162,10 +185,11 @@ func order(n *yaml.Node) {
 	}
 }
 
-// oneLine keeps what is quoted in a comment from ending it.
+// oneLine keeps what is quoted in a comment from ending it, and from acting at a
+// terminal.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 {
+		if r == '\n' || hidden(r) {
 			return ' '
 		}
 		return r

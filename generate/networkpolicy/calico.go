@@ -61,7 +61,15 @@ func (f *Flows) addCalico(c *calico, protocol string) error {
 
 func calicoEndpoint(kind, namespace, name, aggregate, address string, labels json.RawMessage) Endpoint {
 	if namespace == "-" || namespace == "" || kind == "net" || kind == "ns" || kind == "hep" {
-		return noPod(address, kind == "hep")
+		e := noPod(address, false)
+		switch {
+		case e.Address.IsValid():
+		case kind == "hep":
+			e.Node = true // which node's is not told
+		case aggregate == "pvt":
+			e.Address = allIPv4
+		}
+		return e
 	}
 	e := Endpoint{Namespace: namespace, Pod: name, Labels: calicoLabels(labels)}
 	if e.Pod == "" || e.Pod == "-" {

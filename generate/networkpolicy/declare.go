@@ -54,6 +54,7 @@ type configUse struct{ name, key string }
 type serviceDeclaration struct {
 	selector map[string]string
 	headless bool
+	external string // the name that an ExternalName stands for
 	ports    []servicePort
 	addrs    []netip.Addr
 	scraped  string // the port that annotations name; "all" for each
@@ -355,7 +356,7 @@ func keepService(o *object.Object) *serviceDeclaration {
 	spec := o.Root.Get("spec")
 	s := &serviceDeclaration{selector: stringMap(spec.Get("selector")), headless: spec.Get("clusterIP").Str() == "None"}
 	if spec.Get("type").Str() == "ExternalName" {
-		s.selector = nil
+		s.selector, s.external = nil, strings.TrimSuffix(strings.ToLower(spec.Get("externalName").Str()), ".")
 	}
 	for _, p := range facts.Items(spec.Get("ports")) {
 		sp := servicePort{name: p.Get("name").Str(), protocol: p.Get("protocol").Str(), target: p.Get("targetPort").Str()}

@@ -169,21 +169,18 @@ func (g *generator) server(w *workload) {
 		return g.edges.add(end{w: w}, to, network.Port{Protocol: network.TCP, Number: port}, Suggested,
 			"it has the token of the ServiceAccount %s, with which it may call the API server", w.decl.account)
 	}
-	known := false
 	for _, p := range g.opts.APIServers {
 		add(end{block: p}, 443)
 		add(end{block: p}, 6443)
-		known = true
 	}
-	for _, d := range g.old.declarations {
-		for _, a := range d.endpoints {
-			if !known {
-				add(end{block: netip.PrefixFrom(a.Addr(), a.Addr().BitLen())}, int32(a.Port()))
-			}
-		}
-		known = known || len(d.endpoints) > 0
+	servers := g.old.servers()
+	if len(g.opts.APIServers) > 0 {
+		return
 	}
-	if !known {
+	for _, a := range servers {
+		add(end{block: netip.PrefixFrom(a.Addr(), a.Addr().BitLen())}, int32(a.Port()))
+	}
+	if len(servers) == 0 {
 		for _, port := range []int32{443, 6443} {
 			add(end{block: allIPv4}, port).widen("the address of the API server is not known; name it with --api-server")
 		}
@@ -342,6 +339,14 @@ func (g *generator) mention(w *workload, m mention) {
 		g.external(w, m)
 		return
 	}
+	switch s := g.old.services[[2]string{namespace, name}]; {
+	case s.external != "":
+		g.named(w, m, s)
+		return
+	case len(s.selector) == 0:
+		g.note("%s: %s names the Service %s/%s, which selects no pods: where it leads is not known, and nothing is allowed to it", w, m.where, namespace, name)
+		return
+	}
 	targets := g.old.targets(namespace, name, m.portNumber())
 	if len(targets) == 0 && m.port == 0 {
 		targets = g.old.targets(namespace, name, 0)
@@ -350,6 +355,26 @@ func (g *generator) mention(w *workload, m mention) {
 		if t.w != w {
 			g.edges.add(end{w: w}, end{w: t.w}, t.port, Suggested, "%s names the Service %s/%s", m.where, namespace, name)
 		}
+	}
+}
+
+// named lets a workload connect to what a Service stands for by an external name,
+// on the port that it uses, or those of the Service.
+func (g *generator) named(w *workload, m mention, s *serviceDeclaration) {
+	if namespace, name, ok := g.old.serviceOf(s.external, w.namespace); ok && len(g.old.services[[2]string{namespace, name}].selector) > 0 {
+		m.host = s.external
+		g.mention(w, m)
+		return
+	}
+	ports := []int32{m.portNumber()}
+	if ports[0] == 0 {
+		ports = ports[:0]
+		for _, p := range s.ports {
+			ports = append(ports, p.port)
+		}
+	}
+	for _, port := range ports {
+		g.external(w, mention{where: m.where, host: s.external, port: port, scheme: "external"})
 	}
 }
 

@@ -31,6 +31,8 @@ func (e end) String() string {
 		return "any pod of " + e.namespace
 	case e.block.IsValid() && e.block.IsSingleIP():
 		return e.block.Addr().String()
+	case len(e.except) > 0 && e.block.Addr().Is6():
+		return "the internet (IPv6)"
 	case len(e.except) > 0:
 		return "the internet"
 	case e.block.IsValid():
@@ -146,29 +148,33 @@ func (g *generator) recorded(flows *Flows) {
 		return
 	}
 	for _, f := range flows.Allowed() {
-		from, ok := g.endOf(&f.From)
-		to, fine := g.endOf(&f.To)
-		port := f.Port
-		if t, found := g.behind(f); found {
-			to, port = end{w: t.w}, t.port
-		}
-		switch {
-		case f.From.Node:
+		if f.From.Node {
 			g.fromNodes += f.Count
 			continue
-		case !ok || !fine:
+		}
+		from, ok := g.endOf(&f.From)
+		to, fine := g.reached(f)
+		if !ok || !fine {
 			g.result.Strangers = append(g.result.Strangers, f)
 			continue
-		case from.w == nil && to.w == nil:
-			continue // no pod of the cluster has a part in it
 		}
-		e := g.edges.add(from, to, port, Recorded, "recorded %s%s", times(f.Count), last(f))
-		if from.w == nil && !f.From.Address.IsValid() || to.w == nil && !f.To.Address.IsValid() {
-			e.widen("the recording does not tell the address")
+		for _, t := range to {
+			g.record(f, from, t)
 		}
 	}
 	g.widen(true)
 	g.widen(false)
+}
+
+// record adds a connection that was recorded.
+func (g *generator) record(f *Flow, from end, to place) {
+	if from.w == nil && to.w == nil {
+		return // no pod of the cluster has a part in it
+	}
+	e := g.edges.add(from, to.end, to.port, Recorded, "recorded %s%s", times(f.Count), last(f))
+	if from.w == nil && f.From.anywhere() || to.w == nil && f.To.anywhere() {
+		e.widen("the recording does not tell the address")
+	}
 }
 
 func last(f *Flow) string {
@@ -191,29 +197,63 @@ func (g *generator) endOf(e *Endpoint) (end, bool) {
 	switch {
 	case e.Address.IsValid():
 		return end{block: e.Address}, true
+	case e.Node:
+		return end{block: allIPv4}, true
 	case e.Outside:
 		return internet(false), true
-	case e.Node:
-		return end{anything: true}, true
 	}
 	w := g.old.find(e)
 	return end{w: w}, w != nil
 }
 
-// behind returns the pods that are reached where a recording tells the address
-// of a Service.
-func (g *generator) behind(f *Flow) (target, bool) {
-	if !f.To.Address.IsValid() {
-		return target{}, false
+// place is where a connection leads.
+type place struct {
+	end
+	port network.Port
+}
+
+// reached returns where a flow leads: where a recording tells the address of a
+// Service, to all that stands behind it. It is not ok where that is a pod that is
+// not among the objects.
+func (g *generator) reached(f *Flow) (out []place, ok bool) {
+	to, ok := g.endOf(&f.To)
+	out = []place{{to, f.Port}}
+	if !f.To.Address.IsValid() || !f.To.Address.IsSingleIP() {
+		return out, ok
 	}
 	s, ok := g.old.byAddress[f.To.Address.Addr()]
 	if !ok {
-		return target{}, false
+		return out, true
 	}
-	if t := g.old.targets(s[0], s[1], f.Port.Number); len(t) > 0 {
-		return t[0], true
+	if targets := g.old.targets(s[0], s[1], f.Port.Number); len(targets) > 0 {
+		out = out[:0]
+		for _, t := range targets {
+			out = append(out, place{end{w: t.w}, t.port})
+		}
+		return out, true
 	}
-	return target{}, false
+	// Its own address stays: some plugins decide before it is translated.
+	servers := g.old.servers()
+	if s != apiService || len(servers) == 0 {
+		g.proof().doubt("%s: the Service %s/%s selects no pods, and where it leads is not known", f, s[0], s[1])
+		return out, true
+	}
+	for _, a := range servers {
+		out = append(out, place{end{block: netip.PrefixFrom(a.Addr(), a.Addr().BitLen())}, network.Port{Protocol: network.TCP, Number: int32(a.Port())}})
+	}
+	return out, true
+}
+
+// apiService is the Service of the API server.
+var apiService = [2]string{"default", "kubernetes"}
+
+// servers are the endpoints of the API server, where these are known.
+func (c *cluster) servers() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, d := range c.declarations {
+		out = append(out, d.endpoints...)
+	}
+	return out
 }
 
 // maxAddresses is how many addresses of the internet a workload's rule lists for

@@ -32,7 +32,8 @@ type Endpoint struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	// Address is that of what is no pod; without one it is anywhere outside.
 	Address netip.Prefix `json:"address,omitzero"`
-	// Node says that it is a node: the kubelet, or what shares its network.
+	// Node says that it is a node, which may be the pod's own: the kubelet, or what
+	// shares its network.
 	Node bool `json:"node,omitempty"`
 	// Outside says that it is no pod.
 	Outside bool `json:"outside,omitempty"`
@@ -65,6 +66,11 @@ func labelText(labels map[string]string) string {
 		out = append(out, k+"="+labels[k])
 	}
 	return strings.Join(out, ",")
+}
+
+// anywhere says that the address of what is no pod is not told.
+func (e *Endpoint) anywhere() bool {
+	return !e.Address.IsValid() || e.Address.Bits() == 0
 }
 
 // Flow is connections of one kind that were recorded.

@@ -5,7 +5,6 @@ package networkpolicy
 import (
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -113,7 +112,8 @@ func (h *hubbleEndpoint) endpoint(address string) Endpoint {
 		switch {
 		case !ok:
 		case source == "reserved":
-			if slices.Contains([]string{"host", "remote-node", "health"}, key) {
+			// Policies hold for what comes from another node (remote-node).
+			if key == "host" || key == "health" {
 				e.Node = true
 			}
 		case source == "k8s" && key == "io.kubernetes.pod.namespace":

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sconce.dev/sconce/report"
 )
 
 // tell fills in what a person should know of the policies.
@@ -42,7 +44,7 @@ func (g *generator) tell(flows *Flows) {
 		}
 	}
 	if g.fromNodes > 0 {
-		g.note("%d recorded connections came from nodes: probes of the kubelet reach the pods of its node whatever policies say", g.fromNodes)
+		g.note("%d recorded connections came from nodes: those from the node of a pod reach it whatever policies say, as the probes of the kubelet do; from another node they are denied", g.fromNodes)
 	}
 	for _, f := range r.Strangers {
 		if g.env.Complete {
@@ -57,9 +59,6 @@ func (g *generator) tell(flows *Flows) {
 	slices.Sort(r.Beside)
 }
 
-// shownLines is how many lines of one sort a report in words lists.
-const shownLines = 12
-
 // Text writes what a person should know of the policies.
 func (r *Result) Text(w io.Writer) error {
 	var b strings.Builder
@@ -68,12 +67,12 @@ func (r *Result) Text(w io.Writer) error {
 	case !p.Holds():
 		b.WriteString("NOT PROVEN:\n")
 		for _, f := range p.Failures {
-			fmt.Fprintf(&b, "  %s\n", f)
+			fmt.Fprintf(&b, "  %s\n", report.Visible(f))
 		}
 	default:
 		fmt.Fprintf(&b, "%sall %d connections are allowed with the policies, none of %d pairs may do more than today, and all %d ports of Services are reached\n", p.begin(), p.Connections, p.Pairs, p.Ports)
 	}
-	lines(&b, "not known", r.Proof.Unknown)
+	report.List(&b, "", "not known", r.Proof.Unknown)
 	for _, g := range r.Gaps {
 		fmt.Fprintf(&b, "nothing was recorded from %s to %s (%s)\n", g.From.Format(time.DateTime), g.To.Format(time.DateTime), g.To.Sub(g.From))
 	}
@@ -81,22 +80,22 @@ func (r *Result) Text(w io.Writer) error {
 	for _, c := range r.Wildcards {
 		wild = append(wild, fmt.Sprintf("%s, %s: %s: %s", c.Policy, c.Direction, c.What, c.Reason))
 	}
-	lines(&b, "wider than what is known", wild)
-	lines(&b, "suggested by configuration alone", r.Suggestions)
-	lines(&b, "allowed as declared, and never recorded", r.Unseen)
-	lines(&b, "declared, and not allowed today or by the policies", r.Denied)
-	lines(&b, "recorded as denied, not allowed", r.Dropped)
+	report.List(&b, "", "wider than what is known", wild)
+	report.List(&b, "", "suggested by configuration alone", r.Suggestions)
+	report.List(&b, "", "allowed as declared, and never recorded", r.Unseen)
+	report.List(&b, "", "declared, and not allowed today or by the policies", r.Denied)
+	report.List(&b, "", "recorded as denied, not allowed", r.Dropped)
 	var strangers []string
 	for _, f := range r.Strangers {
 		strangers = append(strangers, fmt.Sprintf("%s, %s", f, times(f.Count)))
 	}
-	lines(&b, "recorded with pods that are not among what was read, not allowed", strangers)
-	lines(&b, "declared ports that are closed", r.Closed)
-	lines(&b, "nothing may connect to", r.Quiet)
-	lines(&b, "policies that select more than their workload", r.Overlaps)
-	lines(&b, "no policy for", r.Left)
-	lines(&b, "policies that stay, and what they allow with them (--replace proves the result without them)", r.Beside)
-	lines(&b, "notes", r.Notes)
+	report.List(&b, "", "recorded with pods that are not among what was read, not allowed", strangers)
+	report.List(&b, "", "declared ports that are closed", r.Closed)
+	report.List(&b, "", "nothing may connect to", r.Quiet)
+	report.List(&b, "", "policies that select more than their workload", r.Overlaps)
+	report.List(&b, "", "no policy for", r.Left)
+	report.List(&b, "", "policies that stay, and what they allow with them (--replace proves the result without them)", r.Beside)
+	report.List(&b, "", "notes", r.Notes)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -107,21 +106,6 @@ func (p *Proof) begin() string {
 		return "proven, but for what is not known below: "
 	}
 	return "proven: "
-}
-
-// lines writes a list under a title; nothing if it is empty.
-func lines(b *strings.Builder, title string, list []string) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "%s:\n", title)
-	for i, line := range list {
-		if i == shownLines {
-			fmt.Fprintf(b, "  and %d more\n", len(list)-i)
-			break
-		}
-		fmt.Fprintf(b, "  %s\n", line)
-	}
 }
 
 // Text writes what a person should know of the recordings as a whole.
@@ -147,7 +131,7 @@ func (f *Flows) Text(w io.Writer) error {
 		}
 	}
 	for _, fault := range f.Faults.First {
-		fmt.Fprintf(&b, "  %s\n", fault)
+		fmt.Fprintf(&b, "  %s\n", report.Visible(fault.String()))
 	}
 	b.WriteString("what did not happen in this time is not allowed, unless something declares it: a window proves only itself\n")
 	_, err := io.WriteString(w, b.String())

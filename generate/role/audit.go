@@ -20,8 +20,8 @@ type Log struct {
 	// Window is the time of the events that count.
 	Window recording.Window `json:"window"`
 	// Events were read. Of these, Early came before a decision
-	// (RequestReceived), Undecided say neither that nor a status, and Nobody
-	// names no user.
+	// (RequestReceived), Undecided say neither that nor a status, or not what was
+	// asked for, and Nobody names no user.
 	Events    int `json:"events"`
 	Early     int `json:"early"`
 	Undecided int `json:"undecided"`
@@ -126,6 +126,27 @@ func (l *list) UnmarshalJSON(data []byte) error {
 type identity struct {
 	Username text   `json:"username"`
 	Groups   []text `json:"groups"`
+	UID      text   `json:"uid"`
+	Extra    extra  `json:"extra"`
+}
+
+// extra are the extra fields of a user; what has another type is empty.
+type extra map[string][]text
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (x *extra) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return nil
+	}
+	*x = extra{}
+	for key, raw := range fields {
+		var values []text
+		if json.Unmarshal(raw, &values) == nil {
+			(*x)[key] = values
+		}
+	}
+	return nil
 }
 
 // reference is the object of an event.
@@ -254,6 +275,10 @@ func (l *Log) add(e *event) {
 		l.Nobody++
 		return
 	}
+	if !e.asks() {
+		l.Undecided++
+		return
+	}
 	allowed, ok := l.decided(e)
 	if !ok {
 		l.Undecided++
@@ -350,6 +375,11 @@ func (e *event) time() time.Time {
 	return time.Time{}
 }
 
+// asks says whether the event tells what was asked for.
+func (e *event) asks() bool {
+	return e.Verb != "" && (e.RequestURI != "" || e.ObjectRef != nil && e.ObjectRef.Resource != "")
+}
+
 // requests returns what was authorized: an update or apply that made its object
 // was held against create, too.
 func (e *event) requests() []rbac.Request {
@@ -399,6 +429,15 @@ func impersonations(who *identity) []rbac.Request {
 	for _, g := range who.Groups {
 		if !slices.Contains(s.Groups(), string(g)) {
 			out = append(out, rbac.Request{Verb: "impersonate", Resource: "groups", Name: string(g)})
+		}
+	}
+	const authentication = "authentication.k8s.io"
+	if who.UID != "" {
+		out = append(out, rbac.Request{Verb: "impersonate", Group: authentication, Resource: "uids", Name: string(who.UID)})
+	}
+	for key, values := range who.Extra {
+		for _, v := range values {
+			out = append(out, rbac.Request{Verb: "impersonate", Group: authentication, Resource: "userextras", Subresource: key, Name: string(v)})
 		}
 	}
 	return out

@@ -302,12 +302,5 @@ func allows(g rbac.Grant, r rbac.Request) bool {
 	if ns := g.Binding.Ref.Namespace; ns != "" && ns != r.Namespace {
 		return false
 	}
-	c := cell{r.Verb, r.Group, r.Resource, r.Subresource, r.Path}
-	if !slices.Contains(g.Rule.Verbs, "*") && !slices.Contains(g.Rule.Verbs, r.Verb) {
-		return false
-	}
-	if len(g.Rule.Names) > 0 && !slices.Contains(g.Rule.Names, r.Name) {
-		return false
-	}
-	return slices.ContainsFunc(resourcesOf(g.Rule), func(of cellOf) bool { return of.matches(c) })
+	return g.Rule.Allows(r)
 }

@@ -262,6 +262,46 @@ func TestImpersonation(t *testing.T) {
 	}
 }
 
+// TestImpersonationWhole holds that who impersonates may also name the uid and the
+// extra fields that it named.
+func TestImpersonationWhole(t *testing.T) {
+	l := logOf(t, line("list", ref("", "pods", "shop", "", ""), `,"impersonatedUser":{"username":"jane","uid":"u-1","groups":["system:authenticated"],"extra":{"example.com/team":["a","b"],"odd":7}}`))
+	r, err := Generate(l.Of(account), nil, DefaultOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "ClusterRole : [impersonate] [] [users] [jane]\n" +
+		"ClusterRole : [impersonate] [authentication.k8s.io] [uids] [u-1]\n" +
+		"ClusterRole : [impersonate] [authentication.k8s.io] [userextras/example.com/team] [a b]\n"
+	if diff := cmp.Diff(want, summary(r.Documents)); diff != "" || !r.Proof.Holds() {
+		t.Errorf("%s\n%+v", diff, r.Proof)
+	}
+}
+
+// TestRoleNames holds that no two subjects get roles of the same name.
+func TestRoleNames(t *testing.T) {
+	seen := map[string]rbac.Subject{}
+	for _, s := range []rbac.Subject{
+		{Kind: rbac.User, Name: "a/b"}, {Kind: rbac.User, Name: "a%b"}, {Kind: rbac.User, Name: "a_b"}, {Kind: rbac.User, Name: "x"}, {Kind: rbac.User, Name: "X"},
+		{Kind: rbac.ServiceAccount, Namespace: "user", Name: "x"}, account,
+	} {
+		name := roleName(s)
+		if other, ok := seen[name]; ok || strings.ContainsAny(name, "/%") {
+			t.Errorf("%s and %s are both called %q", s, other, name)
+		}
+		seen[name] = s
+	}
+}
+
+// TestNothingAsked holds that an event that does not tell what was asked for is
+// counted, and grants nothing.
+func TestNothingAsked(t *testing.T) {
+	l := logOf(t, strings.Replace(line("get", ""), `"/x?y"`, `""`, 1)+"\n"+line("", ref("", "pods", "shop", "", "")))
+	if l.Undecided != 2 || len(l.Activities()) > 0 {
+		t.Errorf("got %+v", l)
+	}
+}
+
 // TestText holds what a person is told.
 func TestText(t *testing.T) {
 	old := modelOfYAML(t, today)

@@ -89,13 +89,13 @@ func typeMeta(kind string) metav1.TypeMeta {
 }
 
 // roleName is what the roles of a subject are called: no two subjects have the
-// same.
+// same, since no namespace begins with a capital letter, and what cannot stand in
+// a name is written so that nothing else is.
 func roleName(s rbac.Subject) string {
-	escape := strings.NewReplacer("/", "_", "%", "_").Replace
 	if s.Kind == rbac.ServiceAccount {
 		return "sconce:" + s.Namespace + ":" + s.Name
 	}
-	return "sconce:" + strings.ToLower(s.Kind) + ":" + escape(s.Name)
+	return "sconce:" + s.Kind + ":" + strings.NewReplacer("_", "__", "/", "_s", "%", "_p").Replace(s.Name)
 }
 
 // rules returns what is granted in a scope as few rules that grant no more:

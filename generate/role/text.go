@@ -7,31 +7,30 @@ import (
 	"io"
 	"strings"
 	"time"
-)
 
-// The most lines of one sort that a report in words lists.
-const shownLines = 12
+	"sconce.dev/sconce/report"
+)
 
 // Text writes what a person should know of the roles.
 func (r *Result) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", r.Subject)
+	fmt.Fprintf(&b, "%s\n", report.Visible(r.Subject.String()))
 	fmt.Fprintf(&b, "  %d requests were allowed %s\n", r.Allowed, about(r.Window))
 	for _, g := range r.Gaps {
 		fmt.Fprintf(&b, "  nothing from %s to %s (%s)\n", g.From.Format(time.DateTime), g.To.Format(time.DateTime), g.To.Sub(g.From))
 	}
 	r.proof(&b)
-	lines(&b, "asked for and refused, not granted", seenLines(r.Refused))
-	lines(&b, "allowed by another authorizer than RBAC, not granted", seenLines(r.Elsewhere))
-	lines(&b, "left to the default roles that everyone holds", seenLines(r.Common))
+	report.List(&b, "  ", "asked for and refused, not granted", seenLines(r.Refused))
+	report.List(&b, "  ", "allowed by another authorizer than RBAC, not granted", seenLines(r.Elsewhere))
+	report.List(&b, "  ", "left to the default roles that everyone holds", seenLines(r.Common))
 	var wild []string
 	for _, c := range r.Wildcards {
 		wild = append(wild, fmt.Sprintf("%s%s, any %s: %s", c.What, inNamespace(c.Namespace), c.Any, c.Reason))
 	}
-	lines(&b, "wider than what was seen", wild)
+	report.List(&b, "  ", "wider than what was seen", wild)
 	r.held(&b)
-	lines(&b, "to put the roles in force, take it out of", r.Replaces)
-	lines(&b, "not to be seen in a log", r.Beside)
+	report.List(&b, "  ", "to put the roles in force, take it out of", r.Replaces)
+	report.List(&b, "  ", "not to be seen in a log", r.Beside)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -49,7 +48,7 @@ func (r *Result) proof(b *strings.Builder) {
 	case !p.Holds():
 		fmt.Fprintf(b, "  NOT PROVEN:\n")
 		for _, f := range p.Failures {
-			fmt.Fprintf(b, "    %s\n", f)
+			fmt.Fprintf(b, "    %s\n", report.Visible(f))
 		}
 	case !p.Compared:
 		fmt.Fprintf(b, "  proven: all %d kinds of requests are allowed by the new roles; not compared with what it may do today, which was not read\n", p.Requests)
@@ -58,7 +57,7 @@ func (r *Result) proof(b *strings.Builder) {
 	default:
 		fmt.Fprintf(b, "  proven: all %d kinds of requests are allowed by the new roles, and all %d grants of these are allowed today\n", p.Requests, p.Grants)
 	}
-	lines(b, "not known", p.Unknown)
+	report.List(b, "  ", "not known", p.Unknown)
 }
 
 // held lists what of today's rights was never used.
@@ -82,7 +81,7 @@ func (r *Result) held(b *strings.Builder) {
 		}
 		out = append(out, line)
 	}
-	lines(b, "held today and not used in this time", out)
+	report.List(b, "  ", "held today and not used in this time", out)
 }
 
 func seenLines(all []Seen) []string {
@@ -93,21 +92,6 @@ func seenLines(all []Seen) []string {
 	return out
 }
 
-// lines writes a list under a title; nothing if it is empty.
-func lines(b *strings.Builder, title string, list []string) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "  %s:\n", title)
-	for i, line := range list {
-		if i == shownLines {
-			fmt.Fprintf(b, "    and %d more\n", len(list)-i)
-			break
-		}
-		fmt.Fprintf(b, "    %s\n", line)
-	}
-}
-
 // Text writes what a person should know of the logs as a whole.
 func (l *Log) Text(w io.Writer) error {
 	var b strings.Builder
@@ -116,7 +100,7 @@ func (l *Log) Text(w io.Writer) error {
 		n    int
 		what string
 	}{
-		{l.Undecided, "events tell no decision and no status, and do not count"},
+		{l.Undecided, "events tell no decision and no status, or not what was asked for, and do not count"},
 		{l.Nobody, "events name no user, and do not count"},
 		{l.Guessed, "events have no annotation of the decision: the status of the response stands for it"},
 		{l.Window.Untimed, "events have no time"},
@@ -127,7 +111,7 @@ func (l *Log) Text(w io.Writer) error {
 		}
 	}
 	for _, f := range l.Faults.First {
-		fmt.Fprintf(&b, "  %s\n", f)
+		fmt.Fprintf(&b, "  %s\n", report.Visible(f.String()))
 	}
 	for _, g := range l.Window.Gaps(leastGap) {
 		fmt.Fprintf(&b, "no events from %s to %s (%s)\n", g.From.Format(time.DateTime), g.To.Format(time.DateTime), g.To.Sub(g.From))

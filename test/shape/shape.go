@@ -181,7 +181,9 @@ func (m *maker) platform() {
 
 func node(i int) string { return fmt.Sprintf("node-%d", i) }
 
-func address(first, i int) string { return fmt.Sprintf("%d.%d.%d.%d", first, i>>16&255, i>>8&255, i&255) }
+func address(first, i int) string {
+	return fmt.Sprintf("%d.%d.%d.%d", first, i>>16&255, i>>8&255, i&255)
+}
 
 // workload adds a controller, its ServiceAccount and its pods.
 func (m *maker) workload(namespace, name, kind string, replicas int, pod, security fields) {

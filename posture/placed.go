@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package posture
+
+import (
+	"slices"
+	"strings"
+
+	"sconce.dev/sconce/object"
+)
+
+// unspaced are kinds of Kubernetes that are in no namespace, whose names do not
+// say so.
+var unspaced = []string{
+	"APIService", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "CSIDriver", "CSINode", "CertificateSigningRequest",
+	"CustomResourceDefinition", "FlowSchema", "GatewayClass", "IngressClass", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
+	"Namespace", "Node", "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "RuntimeClass", "StorageClass",
+	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "VolumeAttachment",
+}
+
+// Namespaced says whether objects of a kind are in a namespace, as far as the
+// kind's name tells.
+func Namespaced(gk object.GroupKind) bool {
+	return !slices.Contains(unspaced, gk.Kind) && !strings.HasSuffix(gk.Kind, "WebhookConfiguration") &&
+		!strings.HasPrefix(gk.Kind, "Cluster") && !strings.HasPrefix(gk.Kind, "CiliumClusterwide") && !strings.HasPrefix(gk.Kind, "Global")
+}
+
+// Place returns the object as it is once it is applied to a namespace: in that
+// one, unless it names another or is of a kind that has none.
+func Place(o *object.Object, namespace string) *object.Object {
+	if o.Namespace != "" || namespace == "" || !Namespaced(o.GroupKind()) {
+		return o
+	}
+	in := o.WithRoot(o.Root)
+	in.Namespace = namespace
+	return in
+}
