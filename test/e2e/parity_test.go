@@ -418,10 +418,10 @@ func TestParity(t *testing.T) {
 	}
 	s.checkDefaulted(t)
 	sum := table.total()
-	if sum.outcomes[verdict.Fail] < 1200 || sum.outcomes[verdict.Pass] < 1200 || sum.outcomes[verdict.Unknown] == 0 {
+	if sum.outcomes[verdict.Fail] < 1000 || sum.outcomes[verdict.Pass] < 1000 || sum.outcomes[verdict.Unknown] == 0 {
 		t.Errorf("verdicts %v: most were not held against anything", sum.outcomes)
 	}
-	for i, least := range []int{scanWay: 3000, policyWay: 2000, webhookWay: 3000, auditWay: 3000} {
+	for i, least := range []int{scanWay: 2000, policyWay: 1500, webhookWay: 2000, auditWay: 2000} {
 		if sum.judged[i] < least {
 			t.Errorf("%s judged %d cases; want at least %d", wayNames[i], sum.judged[i], least)
 		}
