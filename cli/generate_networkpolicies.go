@@ -236,7 +236,7 @@ func runGenerateNetworkPolicies(s Streams, f *networkPoliciesFlags) error {
 	var mu sync.Mutex
 	wanted := posture.Reads(posture.Network)
 	m, err := f.readWith(s, posture.Network, func(gk object.GroupKind) bool { return wanted(gk) || networkpolicy.Reads(gk) }, func(o *object.Object) {
-		if k := networkpolicy.Keep(o, ""); k != nil {
+		if k := networkpolicy.Keep(o); k != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			kept = append(kept, k)

@@ -17,7 +17,7 @@ func BenchmarkGenerate(b *testing.B) {
 		b.Run(fmt.Sprint(scale), func(b *testing.B) {
 			var kept []*Kept
 			for o := range shape.Objects(scale) {
-				if k := Keep(o, ""); k != nil {
+				if k := Keep(o); k != nil {
 					kept = append(kept, k)
 				}
 			}

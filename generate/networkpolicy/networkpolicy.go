@@ -24,6 +24,7 @@ import (
 	"sconce.dev/sconce/generate/manifest"
 	"sconce.dev/sconce/generate/recording"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/posture"
 )
 
 // Kept is what is kept of an object.
@@ -36,16 +37,10 @@ type Kept struct {
 }
 
 // Keep returns what must be kept of an object, or nil. It never keeps the values
-// of Secrets, nor texts that may be secret. What names no namespace is taken to
-// be in the given one, if that is not empty.
-func Keep(o *object.Object, namespace string) *Kept {
-	if o.Namespace == "" && namespace != "" && namespaced(o.GroupKind()) {
-		in := *o
-		in.Namespace = namespace
-		o = &in
-	}
+// of Secrets, nor texts that may be secret.
+func Keep(o *object.Object) *Kept {
 	k := &Kept{ref: o.Ref, network: network.Keep(o), own: keep(o)}
-	if o.Namespace == "" && k.network != nil && namespaced(o.GroupKind()) {
+	if o.Namespace == "" && k.network != nil && posture.Namespaced(o.GroupKind()) {
 		k.source, k.renderer = o.Origin.Source, o.Origin.Renderer
 		if k.renderer == "" {
 			k.source = k.source[:strings.LastIndexAny(k.source, `/\`)+1]
@@ -55,15 +50,6 @@ func Keep(o *object.Object, namespace string) *Kept {
 		return nil
 	}
 	return k
-}
-
-// namespaced says whether objects of a kind are in a namespace.
-func namespaced(gk object.GroupKind) bool {
-	switch gk.Kind {
-	case "Namespace", "Node", "CustomResourceDefinition", "APIService", "IngressClass", "GatewayClass", "ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy":
-		return false
-	}
-	return !strings.HasSuffix(gk.Kind, "WebhookConfiguration") && !strings.HasPrefix(gk.Kind, "Cluster") && !strings.HasPrefix(gk.Kind, "CiliumClusterwide") && !strings.HasPrefix(gk.Kind, "Global")
 }
 
 // Options say for what, and how far, policies are made.
@@ -257,7 +243,7 @@ func (g *generator) unnamed() (scattered bool) {
 	found := false
 	for _, k := range g.kept {
 		switch {
-		case k.ref.Namespace != "" || k.network == nil || !namespaced(k.ref.GroupKind()):
+		case k.ref.Namespace != "" || k.network == nil || !posture.Namespaced(k.ref.GroupKind()):
 		case !found:
 			found, g.origin = true, &object.Origin{Source: k.source, Renderer: k.renderer}
 		case k.source != g.origin.Source || k.renderer != g.origin.Renderer:

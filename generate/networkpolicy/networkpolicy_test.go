@@ -41,7 +41,7 @@ func keptOf(t fataler, text string) []*Kept {
 			t.Fatal(err)
 		}
 		for _, o := range objects {
-			if k := Keep(o, ""); k != nil {
+			if k := Keep(o); k != nil {
 				out = append(out, k)
 			}
 		}
