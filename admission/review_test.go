@@ -362,13 +362,13 @@ metadata: {name: denies}
 spec:
   title: Denies
   action: deny
-  controls: [{name: host-path-volume, action: warn}, {name: writable-host-path}, {name: wildcard-verb, action: warn}, {name: secret-reading}]
+  controls: [{name: host-path-volume, action: warn}, {name: writable-host-path}, {name: wildcard-verb, action: warn}, {name: write-everything}]
 `, v1alpha1.FailOpen)
 	repeated := func(n int, item string) string { return strings.TrimSuffix(strings.Repeat(item+",", n), ",") }
 	role := `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"web"},"rules":[%s]}`
 	for name, object := range map[string]string{
 		"many findings that only warn": fmt.Sprintf(role, repeated(6000, `{"apiGroups":["example.com"],"resources":["disks"],"verbs":["*"]}`)),
-		"a list that takes long":       fmt.Sprintf(role, `{"apiGroups":[""],"verbs":["get"],"resources":[`+repeated(100_000, `"disks"`)+`,"secrets"]}`),
+		"a list that takes long":       fmt.Sprintf(role, `{"apiGroups":["*"],"resources":["*"],"verbs":[`+repeated(100_000, `"get"`)+`,"create"]}`),
 		"a list in a list": pod(`"volumes":[`+repeated(10_000, `{"name":"v","hostPath":{"path":"/etc"}}`)+`],`,
 			`"volumeMounts":[`+repeated(10_000, `{"name":"w","mountPath":"/v"}`)+`,{"name":"v","mountPath":"/w"}],`),
 	} {
