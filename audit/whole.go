@@ -78,8 +78,9 @@ func (w *whole) part(name string) *part {
 // same as before, nothing becomes stale.
 func (w *whole) keep(r *record, kept any) {
 	if w.live != nil {
-		w.live.Set(r.ref, kept)
+		defer w.fault()
 		w.stale[""] = true
+		w.live.Set(r.ref, kept)
 		return
 	}
 	name := w.of(r.ref)
@@ -230,7 +231,7 @@ func (s *State) Settle(ctx context.Context) Delta {
 func (s *State) settleLive(w *whole) (delta Delta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.fault(w)
+	defer w.fault()
 	clear(w.stale)
 	env := s.e.Env()
 	env.Complete = w.settled
@@ -246,7 +247,7 @@ func (s *State) settleLive(w *whole) (delta Delta) {
 func (s *State) stale(w *whole) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.fault(w)
+	defer w.fault()
 	if complete := s.complete(w); complete != w.settled {
 		w.settled = complete
 		w.staleAll()
@@ -259,7 +260,7 @@ func (s *State) stale(w *whole) []string {
 }
 
 // fault keeps a fault of one analyser from ending the others. It is deferred.
-func (s *State) fault(w *whole) {
+func (w *whole) fault() {
 	if r := recover(); r != nil {
 		w.problem = fmt.Sprintf("a fault in Sconce kept facts about several objects from being derived; please report it: %v", r)
 	}
@@ -270,7 +271,7 @@ func (s *State) fault(w *whole) {
 func (s *State) settle(w *whole, name string) (delta Delta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.fault(w)
+	defer w.fault()
 	delete(w.stale, name)
 	p := w.part(name)
 	w.forgetAsked(name)
