@@ -182,6 +182,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, choose func(Engi
 		return nil, refuse(http.StatusServiceUnavailable, "not-ready", "the rules have not been read yet")
 	}
 	opts := h.Options
+	opts.Now = h.Now()
 	opts.FailurePolicy = policy
 	out := review.allow(Skipped)
 	switch {

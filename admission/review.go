@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 
@@ -22,6 +23,7 @@ import (
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -37,6 +39,8 @@ type Options struct {
 	Annotations bool
 	// Namespace returns a namespace as the API server has it, or nil.
 	Namespace func(name string) *object.Node
+	// Now is the time that rules of policies may ask for; zero for none.
+	Now time.Time
 	// Controllers are users, beside those of kube-controller-manager, that
 	// create objects out of others: see Review.
 	Controllers []string
@@ -73,11 +77,22 @@ func Enforced(b *baseline.Baseline, policy v1alpha1.FailurePolicy, least v1alpha
 	out := *b
 	out.Rules = nil
 	for _, r := range b.Rules {
-		if r.FailurePolicy == policy && strictness(r.Action) >= strictness(least) {
+		if r.FailurePolicy == policy && strictness(r.Action) >= strictness(least) && admissible(r) {
 			out.Rules = append(out.Rules, r)
 		}
 	}
 	return &out
+}
+
+// admissible says whether a request tells all that a rule needs: one of a policy
+// that looks other objects up is left to the audit, as are rules about facts of
+// several objects, and one that cannot be run is in nobody's way.
+func admissible(r *baseline.Rule) bool {
+	if r.Policy == nil {
+		return true
+	}
+	info := r.Policy.Info()
+	return info.Unsupported == "" && len(info.Needs.Kinds) == 0 && !info.Needs.AnyKind && !info.Needs.Authorizer
 }
 
 // strictness orders actions: 0 is the mildest.
@@ -169,7 +184,7 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 	}
 	out := r.allow(Allowed)
 	out.Object = o.Ref
-	result := e.JudgeWhile(o, r.namespace(opts), r.goOn)
+	result := e.JudgeRequest(r.asked(o, opts), r.namespace(opts), r.goOn)
 	if len(result.Findings) > 0 {
 		r.sort(e, result, opts, &out)
 	}
@@ -230,6 +245,18 @@ func (r *request) read(root *object.Node) (*object.Object, error) {
 		o.Namespace = strings.Clone(r.Namespace) // the name of a namespace, for that itself
 	}
 	return o, nil
+}
+
+// asked is the request as rules of policies see it.
+func (r *request) asked(o *object.Object, opts Options) *policy.Request {
+	out := &policy.Request{
+		Object: o, Operation: policy.Operation(r.Operation), Resource: r.Resource.Resource, Subresource: r.SubResource,
+		User: &r.UserInfo, DryRun: r.DryRun != nil && *r.DryRun, Now: opts.Now,
+	}
+	if r.old != nil {
+		out.Old, _ = r.read(r.old) // what cannot be read is not there
+	}
+	return out
 }
 
 // live is where objects of requests come from: no file.

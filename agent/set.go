@@ -177,9 +177,9 @@ func (c *compiler) resolve(library *baseline.Library, documents []document, day 
 		wrong.note(key{}, fmt.Sprintf("there is no Baseline %q in the cluster: apply one, or name another with --baseline", c.baseline))
 		return nil
 	}
-	b, err := library.Resolve(c.baseline, baseline.Options{})
+	b, err := library.Resolve(c.baseline, baseline.Options{Today: day})
 	if err == nil && !b.Named && !c.version.IsZero() {
-		b, err = library.Resolve(c.baseline, baseline.Options{KubernetesVersion: c.version})
+		b, err = library.Resolve(c.baseline, baseline.Options{KubernetesVersion: c.version, Today: day})
 	}
 	if err != nil {
 		if _, ok := errors.AsType[*baseline.Error](err); ok {

@@ -43,6 +43,7 @@ type State struct {
 	spaces   map[string]*space // by namespace; "" for cluster-scoped objects
 	byUID    map[string]*record
 	wholes   []*whole
+	gathered *gathered
 	dirty    map[string]bool
 	problems map[object.GroupKind]verdict.Problem
 
@@ -84,7 +85,8 @@ type record struct {
 	virtual  bool // it is no object, but what a fact is about
 	// blocks are the verdicts on the object and on what it alone tells; then, by
 	// wholes, on facts about several objects, and on those of them that were
-	// derived with another part than the object's.
+	// derived with another part than the object's; then those of policies' rules
+	// that need other objects.
 	blocks []block
 }
 
@@ -118,6 +120,7 @@ func New(e *engine.Engine, opts Options) *State {
 	for i, r := range e.Rules() {
 		s.rules[r.Name] = i
 	}
+	s.gathered = newGathered(len(e.Wholes()))
 	for i, w := range e.Wholes() {
 		s.wholes = append(s.wholes, newWhole(i, w))
 	}
@@ -153,6 +156,7 @@ func (s *State) Set(o *object.Object) Delta {
 			w.keep(r, x.Kept[i])
 		}
 	}
+	s.gather(r, o, &x)
 	s.tally(r, +1)
 	if first {
 		s.touch(r.ref.Namespace)
@@ -267,6 +271,7 @@ func (s *State) Delete(ref object.Ref) Delta {
 		w.keep(r, nil)
 		w.forget(r)
 	}
+	s.gathered.forget(s.e, r)
 	s.tally(r, -1)
 	sp := s.spaces[ref.Namespace]
 	delete(sp.records, keyOf(ref))
@@ -295,6 +300,7 @@ func (s *State) Problem(gk object.GroupKind, p *verdict.Problem) {
 	default:
 		s.problems[gk] = *p
 	}
+	s.gathered.stale = true
 	for namespace := range s.spaces {
 		s.dirty[namespace] = true
 	}

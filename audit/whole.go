@@ -224,6 +224,7 @@ func (s *State) Settle(ctx context.Context) Delta {
 			}
 		}
 	}
+	delta.add(s.settleGathered(ctx))
 	return delta
 }
 

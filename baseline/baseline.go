@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/facts"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -30,19 +34,28 @@ type Baseline struct {
 	// Rules are the controls that are on, the most severe first, then by name.
 	Rules []*Rule
 
+	// Notices tell of rules that are not run as somebody may think.
+	Notices []verdict.Notice
+
 	// known says whether there is a control of a name, on or off.
 	known func(name string) bool
 }
 
-// Rule is a control as a baseline runs it.
+// Rule is a control, or a rule of a policy in another language, as a baseline
+// runs it.
 type Rule struct {
+	// Control is the control; of a policy's rule, only what it says of itself.
 	*control.Control
+	// Policy judges in place of the control, where it is set.
+	Policy   policy.Rule
 	Severity v1alpha1.Severity
 	Action   v1alpha1.Action
 	// FailurePolicy says what happens to a request that cannot be judged.
 	FailurePolicy v1alpha1.FailurePolicy
 	// Remediate says that the fix may be made in the cluster.
 	Remediate bool
+	// Next is the stage of a rollout that changes Action next; nil for none.
+	Next *v1alpha1.Stage
 }
 
 // Info returns what a reader of findings needs to know of the rule.
@@ -54,6 +67,21 @@ func (r *Rule) Info() *verdict.Control {
 	}
 }
 
+// Matches says whether the rule is about objects of a kind. Policies are never
+// about facts: a policy that is about any kind means those of a cluster.
+func (r *Rule) Matches(gk object.GroupKind) bool {
+	if r.Policy == nil {
+		return r.Control.Matches(gk)
+	}
+	return gk.Group != facts.Group && gk.Kind != facts.AnyKind && r.Policy.Matches(gk)
+}
+
+// MatchesGroup says whether the rule is about objects of any kind of a group. Of
+// a policy that cannot be told.
+func (r *Rule) MatchesGroup(group string) bool {
+	return r.Policy == nil && r.Control.MatchesGroup(group)
+}
+
 // Options adjust a baseline from outside.
 type Options struct {
 	// KubernetesVersion takes the place of the baseline's own; zero for that.
@@ -63,6 +91,11 @@ type Options struct {
 	Complete bool
 	// Only leaves just these controls on, Skip turns these off.
 	Only, Skip []string
+	// Today is the day of which a rollout's stage holds; where it is zero all
+	// rollouts are over.
+	Today time.Time
+	// PoliciesOnly leaves all controls out, and just policies on.
+	PoliciesOnly bool
 }
 
 // choice is what the selections say of one control so far.
@@ -71,6 +104,7 @@ type choice struct {
 	action        v1alpha1.Action
 	failurePolicy v1alpha1.FailurePolicy
 	remediate     bool
+	rollout       []v1alpha1.Stage
 	parameters    map[string]v1alpha1.Value
 }
 
@@ -81,17 +115,18 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		return nil, fmt.Errorf("unknown baseline %q; want %s", name, strings.Join(l.Baselines(), ", "))
 	}
 	for _, n := range slices.Concat(opts.Only, opts.Skip) {
-		if l.controls[n] == nil {
-			return nil, fmt.Errorf("unknown control %q%s", n, suggestion(n, l.Controls()))
+		if !l.has(n) {
+			return nil, fmt.Errorf("unknown control %q%s", n, suggestion(n, l.named()))
 		}
 	}
 	choices := map[string]*choice{}
 	out := &Baseline{
 		Name: name, Title: e.doc.Spec.Title, Complete: opts.Complete, Frameworks: l.FrameworkTitles(),
-		known: func(name string) bool { return l.controls[name] != nil },
+		known: l.has,
 	}
-	version, templates := l.choose(e.doc, choices, out)
-	action, failurePolicy := l.defaults(e.doc)
+	off := map[string]bool{} // of policies' rules, which are on if nothing is said of them
+	version, templates := l.choose(e.doc, choices, off, out)
+	action, failurePolicy, rollout := l.defaults(e.doc)
 	if !opts.KubernetesVersion.IsZero() {
 		version = opts.KubernetesVersion
 	}
@@ -100,14 +135,14 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		version = control.Newest
 	}
 	for _, n := range opts.Only {
-		if choices[n] == nil {
+		if choices[n] == nil && l.controls[n] != nil {
 			choices[n] = &choice{}
 		}
 	}
 	out.Version = version
 	for _, n := range l.Controls() {
 		ch := choices[n]
-		if ch == nil || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
+		if ch == nil || opts.PoliciesOnly || slices.Contains(opts.Skip, n) || len(opts.Only) > 0 && !slices.Contains(opts.Only, n) {
 			continue
 		}
 		ch.action = cmp.Or(ch.action, action)
@@ -118,9 +153,18 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 		out.Rules = append(out.Rules, rule)
 	}
+	out.Rules = append(out.Rules, l.policyRules(opts, choices, off)...)
 	if len(out.Rules) == 0 {
 		return nil, fmt.Errorf("no control is on: baseline %s, with what was chosen and skipped, leaves nothing to hold anything against", name)
 	}
+	for _, r := range out.Rules {
+		stages := rollout
+		if ch := choices[r.Name]; ch != nil && ch.rollout != nil {
+			stages = ch.rollout
+		}
+		r.Action, r.Next = staged(r.Action, stages, opts.Today)
+	}
+	out.Notices = slices.Concat(l.policyNotices(out.Rules), l.rolloutNotices(e.doc, out.Rules))
 	slices.SortStableFunc(out.Rules, func(a, b *Rule) int {
 		return cmp.Compare(verdict.Rank(a.Severity), verdict.Rank(b.Severity))
 	})
@@ -170,18 +214,21 @@ func (l *Library) rule(name string, ch *choice, opts control.Options) (*Rule, er
 
 // defaults returns what a baseline, or the nearest that it extends, says of
 // controls of which no selection does.
-func (l *Library) defaults(b *v1alpha1.Baseline) (action v1alpha1.Action, failurePolicy v1alpha1.FailurePolicy) {
+func (l *Library) defaults(b *v1alpha1.Baseline) (action v1alpha1.Action, failurePolicy v1alpha1.FailurePolicy, rollout []v1alpha1.Stage) {
 	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
 		spec := &l.baselines[name].doc.Spec
 		action = cmp.Or(spec.Action, action)
 		failurePolicy = cmp.Or(spec.FailurePolicy, failurePolicy)
+		if spec.Rollout != nil {
+			rollout = spec.Rollout
+		}
 	}
-	return action, failurePolicy
+	return action, failurePolicy, rollout
 }
 
 // choose applies a baseline's ancestors, each once and before those that extend
 // it, then its own selections.
-func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice, out *Baseline) (version control.Version, templates []v1alpha1.PodTemplate) {
+func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice, off map[string]bool, out *Baseline) (version control.Version, templates []v1alpha1.PodTemplate) {
 	for _, name := range l.ancestors(b.Name, map[string]bool{}) {
 		spec := &l.baselines[name].doc.Spec
 		if spec.KubernetesVersion != "" {
@@ -194,6 +241,12 @@ func (l *Library) choose(b *v1alpha1.Baseline, choices map[string]*choice, out *
 			for name, e := range l.controls {
 				if s.Name == name || s.Select != nil && selects(s.Select, &e.doc.Spec) {
 					apply(s, name, choices)
+				}
+			}
+			for name, p := range l.policies.byName {
+				if s.Name == name || s.Select != nil && selects(s.Select, policySpec(p)) {
+					apply(s, name, choices)
+					off[name] = s.Disabled
 				}
 			}
 		}
@@ -233,6 +286,9 @@ func apply(s *v1alpha1.Selection, name string, choices map[string]*choice) {
 	ch.action = cmp.Or(s.Action, ch.action)
 	ch.failurePolicy = cmp.Or(s.FailurePolicy, ch.failurePolicy)
 	ch.remediate = ch.remediate || s.Remediate
+	if s.Rollout != nil {
+		ch.rollout = s.Rollout
+	}
 	for param, v := range s.Parameters {
 		if ch.parameters == nil {
 			ch.parameters = map[string]v1alpha1.Value{}

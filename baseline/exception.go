@@ -35,8 +35,8 @@ func (l *Library) checkException(e *entry[v1alpha1.Exception], today time.Time) 
 		errs = append(errs, e.errorf("spec.controls", "spec.controls names no control"))
 	}
 	for i, name := range s.Controls {
-		if l.controls[name] == nil {
-			errs = append(errs, e.errorf(fmt.Sprintf("spec.controls[%d]", i), "unknown control %q%s", name, suggestion(name, l.Controls())))
+		if !l.has(name) {
+			errs = append(errs, e.errorf(fmt.Sprintf("spec.controls[%d]", i), "unknown control %q%s", name, suggestion(name, l.named())))
 		}
 	}
 	m := &s.Match

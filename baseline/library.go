@@ -28,6 +28,7 @@ type Library struct {
 	baselines  map[string]*entry[v1alpha1.Baseline]
 	exceptions map[string]*entry[v1alpha1.Exception]
 	frameworks map[string]*entry[v1alpha1.Framework]
+	policies   policies
 }
 
 // entry is a document and where it was read from.
@@ -118,6 +119,9 @@ func place(file string, text object.Text, err error) *Error {
 
 func (l *Library) add(file string, text object.Text, root *object.Node, builtIn bool) Errors {
 	if v := root.Get("apiVersion").Str(); v != v1alpha1.APIVersion {
+		if l.policies.takes(file, text, root) {
+			return nil
+		}
 		spot, _ := root.SpotOf(object.ParsePath("apiVersion"))
 		return Errors{{file, spot.Line, spot.Col, fmt.Sprintf("apiVersion is %q; want %s", v, v1alpha1.APIVersion)}}
 	}
@@ -286,7 +290,7 @@ func names[T any](m map[string]*entry[T]) []string {
 // names that documents use of each other, and that every exception still holds
 // on the day (a zero day leaves that out).
 func (l *Library) Check(today time.Time) error {
-	var errs Errors
+	errs := l.policies.load()
 	for _, name := range names(l.controls) {
 		if e := l.controls[name]; !e.builtIn {
 			errs = append(errs, checkControl(e)...)
@@ -405,6 +409,7 @@ func (l *Library) checkBaseline(e *entry[v1alpha1.Baseline]) Errors {
 		errs = append(errs, e.errorf("spec.title", "spec.title is missing"))
 	}
 	checkActions(&errs, e, "spec", s.Action, s.FailurePolicy)
+	checkRollout(&errs, e, "spec.rollout", s.Rollout)
 	if s.KubernetesVersion != "" {
 		if _, err := control.ParseVersion(s.KubernetesVersion); err != nil {
 			errs = append(errs, e.errorf("spec.kubernetesVersion", "spec.kubernetesVersion: %v", err))
@@ -470,6 +475,7 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 		enum(&errs, e, field+".severity", s.Severity, v1alpha1.Critical, v1alpha1.High, v1alpha1.Medium, v1alpha1.Low)
 	}
 	checkActions(&errs, e, field, s.Action, s.FailurePolicy)
+	checkRollout(&errs, e, field+".rollout", s.Rollout)
 	if s.Select != nil {
 		errs = append(errs, l.checkSelector(e, field+".select", s.Select)...)
 		if len(s.Parameters) > 0 {
@@ -478,8 +484,14 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 		return errs
 	}
 	c := l.controls[s.Name]
-	if c == nil {
-		return append(errs, e.errorf(field+".name", "unknown control %q%s", s.Name, suggestion(s.Name, l.Controls())))
+	switch {
+	case l.policies.byName[s.Name] != nil:
+		if len(s.Parameters) > 0 {
+			errs = append(errs, e.errorf(field+".parameters", "%s.parameters: %s is a rule of a policy, which takes its parameters from its own documents", field, s.Name))
+		}
+		return errs
+	case c == nil:
+		return append(errs, e.errorf(field+".name", "unknown control %q%s", s.Name, suggestion(s.Name, l.named())))
 	}
 	if _, err := control.New(c.doc, control.Options{Parameters: s.Parameters}); err != nil {
 		var fe *control.FieldError
@@ -505,6 +517,11 @@ func (l *Library) checkSelector(e *entry[v1alpha1.Baseline], field string, s *v1
 	}
 	for _, c := range l.controls {
 		if selects(s, &c.doc.Spec) {
+			return nil
+		}
+	}
+	for _, p := range l.policies.byName {
+		if selects(s, policySpec(p)) {
 			return nil
 		}
 	}

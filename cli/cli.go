@@ -94,7 +94,7 @@ thing it says pass, fail or unknown, where, why, and what to change.`,
 	root.SetVersionTemplate("sconce {{.Version}}\n")
 	root.PersistentFlags().Bool("no-color", false, "print without colours (also if NO_COLOR is set, or the output is no terminal)")
 	root.AddCommand(newScan(s), newFix(s), newConvert(s), newExplain(s), newList(s), newTest(s), newSnapshot(s), newDrift(s), newRollback(s), newGenerate(s), newAgent(s))
-	root.AddCommand(newWhoCan(s), newCan(s), newReach(s), newPaths(s), newDiff(s))
+	root.AddCommand(newWhoCan(s), newCan(s), newReach(s), newPaths(s), newDiff(s), newPolicy(s))
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/engine"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/all"
 	"sconce.dev/sconce/source"
 )
 
@@ -25,10 +28,14 @@ const defaultConfig = ".sconce"
 
 const configUsage = "file or folder of your own controls, baselines and exceptions (default " + defaultConfig + " here or above, within the repository)"
 
+const policiesUsage = "file or folder of policies that you have: ValidatingAdmissionPolicy, Kyverno, Gatekeeper, Rego; without --baseline only these are run"
+
 // configFlags choose the rules.
 type configFlags struct {
 	config      []string
+	policies    []string
 	baseline    string
+	chosen      func() bool // the baseline was named
 	controls    []string
 	skip        []string
 	kubeVersion string
@@ -42,6 +49,8 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.baseline, "baseline", "b", catalog.Default, "the baseline to hold everything against; sconce list baselines shows them")
 	flags.StringArrayVarP(&f.config, "config", "c", nil, configUsage)
+	flags.StringArrayVarP(&f.policies, "policies", "p", nil, policiesUsage)
+	f.chosen = func() bool { return flags.Changed("baseline") }
 	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
 	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 or 1.36.2 (default: the baseline's)")
@@ -65,8 +74,14 @@ func completeFrom(names func(*baseline.Library) []string) cobra.CompletionFunc {
 // loadLibrary reads the catalogue and the documents of the paths, and checks
 // them as a whole.
 func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
+	return loadPolicies(paths, nil, today)
+}
+
+// loadPolicies is loadLibrary that also reads policies in other languages.
+func loadPolicies(paths, policies []string, today time.Time) (*baseline.Library, error) {
 	l := baseline.NewLibrary()
 	catalog.Read(l)
+	l.ReadPolicies(all.Reader{}, policy.Options{})
 	if len(paths) == 0 {
 		paths = projectConfig()
 	}
@@ -75,6 +90,13 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 		found, err := readConfig(l, p)
 		if err != nil {
 			return nil, fmt.Errorf("reading the configuration: %w", err)
+		}
+		mistakes = append(mistakes, found...)
+	}
+	for _, p := range policies {
+		found, err := readPolicies(l, p)
+		if err != nil {
+			return nil, fmt.Errorf("reading the policies: %w", err)
 		}
 		mistakes = append(mistakes, found...)
 	}
@@ -93,6 +115,9 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 	err = walkConfig(path, map[string]bool{}, func(name string) error {
 		ext := filepath.Ext(name)
 		lower := strings.ToLower(ext)
+		if lower == ".rego" {
+			return readModule(l, name)
+		}
 		if name != path && (lower != ".yaml" && lower != ".yml" && lower != ".json" || strings.HasSuffix(name, ".fixture"+ext)) {
 			return nil
 		}
@@ -106,6 +131,57 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 		return nil
 	})
 	return mistakes, err
+}
+
+// readModule adds a source of Rego, unless it is a test.
+func readModule(l *baseline.Library, name string) error {
+	if strings.HasSuffix(name, "_test.rego") {
+		return nil
+	}
+	data, err := source.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	l.ReadModule(name, data)
+	return nil
+}
+
+// readPolicies adds the policies at a path, and what stands beside them, which
+// may be their parameters. What is hidden (.kyverno-test) is left out.
+func readPolicies(l *baseline.Library, path string) (mistakes []error, err error) {
+	before := l.Documents()
+	err = walkConfig(path, map[string]bool{}, func(name string) error {
+		ext := strings.ToLower(filepath.Ext(name))
+		if rel, relErr := filepath.Rel(path, name); relErr == nil && hidden(rel) {
+			return nil
+		}
+		switch {
+		case ext == ".rego":
+			return readModule(l, name)
+		case name != path && ext != ".yaml" && ext != ".yml" && ext != ".json":
+			return nil
+		}
+		data, err := source.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := l.ReadPolicyFile(name, data); err != nil {
+			mistakes = append(mistakes, err)
+		}
+		return nil
+	})
+	if err == nil && len(mistakes) == 0 && l.Documents() == before {
+		err = fmt.Errorf("%s holds no policy: no ValidatingAdmissionPolicy, nothing of Kyverno or Gatekeeper, and no Rego", path)
+	}
+	return mistakes, err
+}
+
+// hidden says whether a file, or a folder that it is in, has a name that begins
+// with a dot.
+func hidden(path string) bool {
+	return slices.ContainsFunc(strings.Split(filepath.ToSlash(path), "/"), func(part string) bool {
+		return len(part) > 1 && part[0] == '.' && part != ".."
+	})
 }
 
 // projectConfig returns the project's own configuration: .sconce in the working
@@ -161,11 +237,11 @@ func walkConfig(path string, seen map[string]bool, each func(string) error) erro
 
 // load returns the baseline that the flags choose and an engine for it.
 func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine, error) {
-	l, err := loadLibrary(f.config, today)
+	l, err := loadPolicies(f.config, f.policies, today)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := f.resolve(l)
+	b, err := f.resolve(l, today)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -174,8 +250,8 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 }
 
 // resolve returns the baseline that the flags choose of a library.
-func (f *configFlags) resolve(l *baseline.Library) (*baseline.Baseline, error) {
-	opts := baseline.Options{Only: f.controls, Skip: f.skip, Complete: f.complete}
+func (f *configFlags) resolve(l *baseline.Library, today time.Time) (*baseline.Baseline, error) {
+	opts := baseline.Options{Only: f.controls, Skip: f.skip, Complete: f.complete, Today: today, PoliciesOnly: len(f.policies) > 0 && !f.chosen()}
 	if f.kubeVersion != "" {
 		var err error
 		if opts.KubernetesVersion, err = control.ParseVersion(f.kubeVersion); err != nil {

@@ -297,18 +297,24 @@ func (r *diffRun) judgeBoth(ctx context.Context) (from, to *diff.Side, err error
 
 // write writes the difference in the format that was asked for.
 func (r *diffRun) write(cmd *cobra.Command, c *diff.Change) error {
-	to, closeFile := r.s.Out, func() error { return nil }
-	if r.f.file != "" {
-		file, err := os.Create(r.f.file)
+	return toFile(cmd, r.f.file, r.s.Out, func(to io.Writer, coloured bool) error { return r.print(c, to, coloured) })
+}
+
+// toFile writes to a file, or without a name to an output; coloured says whether
+// colours can be seen there.
+func toFile(cmd *cobra.Command, name string, out io.Writer, write func(to io.Writer, coloured bool) error) error {
+	to, closeFile := out, func() error { return nil }
+	if name != "" {
+		file, err := os.Create(name)
 		if err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
 		to, closeFile = file, file.Close
 	}
-	out := bufio.NewWriterSize(to, 64<<10)
-	err := r.print(c, out, colour(cmd, to))
+	buffered := bufio.NewWriterSize(to, 64<<10)
+	err := write(buffered, colour(cmd, to))
 	if err == nil {
-		err = out.Flush()
+		err = buffered.Flush()
 	}
 	if closeErr := closeFile(); err == nil {
 		err = closeErr

@@ -12,15 +12,17 @@ import (
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/policy"
 )
 
 func newExplain(s Streams) *cobra.Command {
-	var config []string
+	var config, policies []string
 	cmd := &cobra.Command{
-		Use:     "explain CONTROL",
-		Short:   "Say what a control checks, why, and how to meet it",
-		Example: "  sconce explain privileged-container",
-		Args:    cobra.ExactArgs(1),
+		Use:   "explain CONTROL",
+		Short: "Say what a control checks, why, and how to meet it",
+		Example: `  sconce explain privileged-container
+  sconce explain kyverno.require-labels.check-team -p policies/`,
+		Args: cobra.ExactArgs(1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
@@ -28,9 +30,13 @@ func newExplain(s Streams) *cobra.Command {
 			return completeFrom((*baseline.Library).Controls)(cmd, args, typed)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			l, err := loadLibrary(config, time.Time{})
+			l, err := loadPolicies(config, policies, time.Time{})
 			if err != nil {
 				return err
+			}
+			if p := l.Policy(args[0]); p != nil {
+				explainPolicy(s.Out, p.Info())
+				return nil
 			}
 			c := l.Control(args[0])
 			if c == nil {
@@ -42,7 +48,41 @@ func newExplain(s Streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVarP(&config, "config", "c", nil, configUsage)
+	cmd.Flags().StringArrayVarP(&policies, "policies", "p", nil, listedPoliciesUsage)
 	return cmd
+}
+
+const listedPoliciesUsage = "file or folder of policies that you have: ValidatingAdmissionPolicy, Kyverno, Gatekeeper, Rego"
+
+// explainPolicy prints a rule of a policy for a person.
+func explainPolicy(w io.Writer, i *policy.Info) {
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	p("%s: %s\n", i.Name, i.Title)
+	p("%s severity, %s\n", i.Severity, i.Topic)
+	p("written in %s, at %s:%d (%s)\n\n", i.Language, i.Position.File, i.Position.Line, i.Policy)
+	if i.Description != "" {
+		p("Why\n%s\n\n", indent(wrap(i.Description, 78)))
+	}
+	if i.Remediation != "" {
+		p("What to do\n%s\n\n", indent(wrap(i.Remediation, 78)))
+	}
+	p("Where it fails\n  %s\n", i.Action)
+	for _, needs := range []struct {
+		is   bool
+		what string
+	}{
+		{i.Needs.Namespaces, "the namespace of the object"},
+		{len(i.Needs.Kinds) > 0 || i.Needs.AnyKind, "other objects"},
+		{i.Needs.User, "who asks"},
+		{i.Needs.Authorizer, "what they may do"},
+	} {
+		if needs.is {
+			p("It also looks at %s: where that is not known, the verdict may be unknown.\n", needs.what)
+		}
+	}
+	if i.Unsupported != "" {
+		p("\nIt cannot be run, and what it is about is unknown: %s\n", i.Unsupported)
+	}
 }
 
 // explain prints a control for a person.

@@ -54,7 +54,7 @@ func (f *frameworkFlags) narrow(cmd *cobra.Command, l *baseline.Library, name st
 		}
 		before := len(only)
 		for _, control := range among {
-			if l.Control(control).Spec.References.Meets(framework) {
+			if c := l.Control(control); c != nil && c.Spec.References.Meets(framework) {
 				only = append(only, control)
 			}
 		}

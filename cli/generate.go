@@ -82,7 +82,7 @@ func runGenerate(s Streams, f *generateFlags, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	b, err := f.resolve(l)
+	b, err := f.resolve(l, now)
 	if err != nil {
 		return err
 	}

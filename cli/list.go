@@ -3,9 +3,11 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,19 +15,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 func newList(s Streams) *cobra.Command {
-	var config []string
+	var config, policies []string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List controls, baselines or frameworks",
+		Short: "List controls, baselines, frameworks or your policies",
 		Example: `  sconce list controls
   sconce list baselines
   sconce list frameworks
+  sconce list policies -p policies/
   sconce list controls -o json | jq -r .metadata.name`,
 	}
 	cmd.PersistentFlags().StringArrayVarP(&config, "config", "c", nil, configUsage)
+	cmd.PersistentFlags().StringArrayVarP(&policies, "policies", "p", nil, listedPoliciesUsage)
 	var format string
 	cmd.PersistentFlags().StringVarP(&format, "output", "o", "table", "format: table or json")
 	list := func(what string, table func(io.Writer, *baseline.Library), each func(*baseline.Library, func(any) error) error) *cobra.Command {
@@ -35,7 +41,7 @@ func newList(s Streams) *cobra.Command {
 				if format != "table" && format != "json" {
 					return fmt.Errorf("unknown output %q; want table or json", format)
 				}
-				l, err := loadLibrary(config, time.Time{})
+				l, err := loadPolicies(config, policies, time.Time{})
 				if err != nil {
 					return err
 				}
@@ -67,6 +73,7 @@ func newList(s Streams) *cobra.Command {
 			return nil
 		}),
 		list("frameworks", listFrameworks, emitFrameworks),
+		list("policies", listPolicies, emitPolicies),
 	)
 	return cmd
 }
@@ -93,4 +100,58 @@ func listBaselines(w io.Writer, l *baseline.Library) {
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", name, rules, strings.Join(b.Spec.Extends, ", "), b.Spec.Title)
 	}
+}
+
+// policyInfo is what is told of a rule of a policy.
+type policyInfo struct {
+	Name        string          `json:"name"`
+	Language    string          `json:"language"`
+	Title       string          `json:"title"`
+	Severity    string          `json:"severity"`
+	Action      string          `json:"action"`
+	Mutates     bool            `json:"mutates,omitempty"`
+	Unsupported string          `json:"unsupported,omitempty"`
+	Position    object.Position `json:"position"`
+}
+
+// policyInfos are all rules of policies, by name.
+func policyInfos(l *baseline.Library) []policyInfo {
+	var out []policyInfo
+	add := func(i *policy.Info, mutates bool) {
+		out = append(out, policyInfo{
+			Name: i.Name, Language: string(i.Language), Title: i.Title, Severity: string(i.Severity), Action: string(i.Action),
+			Mutates: mutates, Unsupported: i.Unsupported, Position: i.Position,
+		})
+	}
+	for _, name := range l.Policies() {
+		add(l.Policy(name).Info(), false)
+	}
+	for _, m := range l.Mutators() {
+		add(m.Info(), true)
+	}
+	slices.SortStableFunc(out, func(a, b policyInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+func listPolicies(w io.Writer, l *baseline.Library) {
+	_, _ = fmt.Fprintln(w, "RULE\tACTION\tSEVERITY\tRUNS\tTITLE")
+	for _, p := range policyInfos(l) {
+		runs := "yes"
+		switch {
+		case p.Unsupported != "":
+			runs = "no: " + p.Unsupported
+		case p.Mutates:
+			p.Action = "mutate"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Action, p.Severity, runs, p.Title)
+	}
+}
+
+func emitPolicies(l *baseline.Library, emit func(any) error) error {
+	for _, p := range policyInfos(l) {
+		if err := emit(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"sconce.dev/sconce/facts/all"
 	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -32,6 +33,7 @@ type Engine struct {
 	env        *facts.Env
 	singles    []facts.Single // those that a rule needs
 	wholes     []facts.Whole
+	gathered   gathers // what rules of policies need of other objects
 
 	counts sync.Pool // of *[]verdict.Counts, one for each rule, all zero
 
@@ -46,6 +48,7 @@ func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine 
 		rules: b.Rules, exceptions: x, baseline: b, byKind: map[object.GroupKind][]int{},
 		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Named: b.Named, Today: today, Complete: b.Complete},
 	}
+	e.gathered = gathering(e.rules)
 	for _, s := range all.Singles {
 		if e.needs(s.Kinds) {
 			e.singles = append(e.singles, s)
@@ -85,6 +88,8 @@ type Result struct {
 	goOn      func(*Result) bool
 	namespace *object.Node // nil where it is not known
 	inline    *baseline.Inline
+	request   *policy.Request // what rules of policies are asked
+	only      which
 
 	mask   secret.Mask // what must not be shown of the object, once masked is set
 	masked bool
@@ -145,11 +150,13 @@ type Examined struct {
 	Kept    []any
 	Problem string // why it could not be judged
 	Old     bool   // it is an old revision, which is not judged
+
+	gathered bool // rules that need other objects are about it
 }
 
 // Used says whether the object is any rule's matter.
 func (x *Examined) Used() bool {
-	return x.Result != nil && len(x.Result.Outcomes) > 0 || slices.ContainsFunc(x.Kept, func(k any) bool { return k != nil })
+	return x.gathered || x.Result != nil && len(x.Result.Outcomes) > 0 || slices.ContainsFunc(x.Kept, func(k any) bool { return k != nil })
 }
 
 // Examine judges an object among others. A fault costs that object and no more.
@@ -165,7 +172,8 @@ func (e *Engine) Examine(o *object.Object) (out Examined) {
 	if missing, why := Incomplete(o); missing {
 		return Examined{Problem: why}
 	}
-	out = Examined{Result: e.Judge(o), Kept: make([]any, len(e.wholes))}
+	out = Examined{Result: &Result{Object: o, only: onlyAlone}, Kept: make([]any, len(e.wholes)), gathered: e.judgedAmong(o.GroupKind())}
+	e.judgeAll(out.Result)
 	for i, w := range e.wholes {
 		out.Kept[i] = w.Keep(o)
 	}
@@ -185,7 +193,22 @@ const goOnEvery = 100
 // whether to go on, so that an object that was made to be costly to judge can be
 // given up.
 func (e *Engine) JudgeWhile(o *object.Object, namespace *object.Node, goOn func(*Result) bool) *Result {
-	out := &Result{Object: o, namespace: namespace, goOn: goOn, inline: e.baseline.Inline(o, e.env.Today)}
+	out := &Result{Object: o, namespace: namespace, goOn: goOn}
+	e.judgeAll(out)
+	return out
+}
+
+// JudgeRequest is JudgeWhile for a request to the API server.
+func (e *Engine) JudgeRequest(r *policy.Request, namespace *object.Node, goOn func(*Result) bool) *Result {
+	out := &Result{Object: r.Subject(), namespace: namespace, goOn: goOn, request: r}
+	e.judgeAll(out)
+	return out
+}
+
+// judgeAll judges an object, and the facts that it alone tells.
+func (e *Engine) judgeAll(out *Result) {
+	o := out.Object
+	out.inline = e.baseline.Inline(o, e.env.Today)
 	e.judgeOne(out, o)
 	for _, s := range e.singles {
 		for _, fact := range s.Derive(o, e.env) {
@@ -196,7 +219,6 @@ func (e *Engine) JudgeWhile(o *object.Object, namespace *object.Node, goOn func(
 	for i := range out.Notices {
 		out.Notices[i].Position = hidden(o, out.Notices[i].Position)
 	}
-	return out
 }
 
 // JudgeFact judges a fact about several objects by every rule that matches its
@@ -230,23 +252,32 @@ func (e *Engine) judgeOne(out *Result, o *object.Object) {
 		out.Outcomes = make([]RuleOutcome, 0, len(rules))
 	}
 	for _, i := range rules {
+		if !e.runs(out, i) {
+			continue
+		}
 		if out.Cut = out.Cut || out.goOn != nil && !out.goOn(out); out.Cut {
 			return
 		}
-		out.Outcomes = append(out.Outcomes, e.judge(out, o, i))
+		if ro, applies := e.judge(out, o, i); applies {
+			out.Outcomes = append(out.Outcomes, ro)
+		}
 	}
 }
 
-// judge judges by one rule and adds its findings.
-func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
+// judge judges by one rule and adds its findings. It returns false where the rule
+// turns out not to be about the object.
+func (e *Engine) judge(out *Result, o *object.Object, i int) (ro RuleOutcome, applies bool) {
 	rule := e.rules[i]
-	v := rule.Judge(o, out.namespace)
-	ro := RuleOutcome{Rule: i, Outcome: v.Outcome}
+	v, applies := e.ask(out, rule, o)
+	if !applies {
+		return ro, false
+	}
+	ro = RuleOutcome{Rule: i, Outcome: v.Outcome}
 	if v.Outcome == verdict.Pass {
 		if !e.exceptions.None() {
 			e.exceptions.Passed(rule.Name, o.Subject().Ref)
 		}
-		return ro
+		return ro, true
 	}
 	out.Findings = slices.Grow(out.Findings, len(v.Findings))
 	failed, excused, unknown := 0, 0, 0
@@ -277,7 +308,7 @@ func (e *Engine) judge(out *Result, o *object.Object, i int) RuleOutcome {
 			ro.Outcome = verdict.Unknown
 		}
 	}
-	return ro
+	return ro, true
 }
 
 // identity returns what tells an element from the others of its object: where it
@@ -315,7 +346,10 @@ func (e *Engine) finding(r *Result, rule *baseline.Rule, o *object.Object, f *co
 			edit.Steps = o.SourcePath(edit.Steps)
 			edit.Path = edit.Steps.String()
 		}
-		out.Fix = &verdict.Fix{Edits: f.Edits, Note: rule.Spec.Fix.Note}
+		out.Fix = &verdict.Fix{Edits: f.Edits}
+		if rule.Spec.Fix != nil {
+			out.Fix.Note = rule.Spec.Fix.Note
+		}
 	}
 	hide(&out, o.Subject(), rule.Spec.Sensitive, r.mask)
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {

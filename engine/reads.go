@@ -35,6 +35,10 @@ func (e *Engine) Readers(gk object.GroupKind) []string {
 
 // reads says whether a rule is about a kind, or about a fact that comes from it.
 func reads(r *baseline.Rule, gk object.GroupKind) bool {
+	if r.Policy != nil {
+		needs := &r.Policy.Info().Needs
+		return r.Policy.Matches(gk) || needs.AnyKind || slices.Contains(needed(needs), gk)
+	}
 	if r.Matches(gk) || gk.Kind == facts.AnyKind && r.MatchesGroup(gk.Group) {
 		return true
 	}

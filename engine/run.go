@@ -44,6 +44,7 @@ type perUnit struct {
 	findings int
 	unknown  int
 	kept     [][]any // for facts about all objects, by e.wholes
+	gathered []*object.Object
 
 	index   int  // of the unit
 	awaited bool // those before it are done
@@ -131,6 +132,9 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	}
 	derived := e.facts(ctx, total, folds, keep)
 	if err := total.add(derived, out.silent()); err != nil {
+		return nil, err
+	}
+	if err := total.add(e.together(ctx, total, folds, keep), out.silent()); err != nil {
 		return nil, err
 	}
 	return total.finish(out)
@@ -254,17 +258,22 @@ func (e *Engine) examine(objects []*object.Object) []Examined {
 		out[0] = e.Examine(objects[0])
 		return out
 	}
+	inParallel(len(objects), func(i int) { out[i] = e.Examine(objects[i]) })
+	return out
+}
+
+// inParallel calls a function for each number below n, on all processors.
+func inParallel(n int, each func(int)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(objects)) {
+	for range min(runtime.GOMAXPROCS(0), n) {
 		workers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(objects)); i = next.Add(1) - 1 {
-				out[i] = e.Examine(objects[i])
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				each(int(i))
 			}
 		})
 	}
 	workers.Wait()
-	return out
 }
 
 // ownersFirst says whether what owns a unit's objects is in none that comes after.
@@ -319,6 +328,9 @@ func (e *Engine) take(ctx context.Context, out *perUnit, o *object.Object, x *Ex
 		if k != nil {
 			out.kept[i] = append(out.kept[i], k)
 		}
+	}
+	if gathers, _ := e.Gathers(o.GroupKind()); gathers {
+		out.gathered = append(out.gathered, o)
 	}
 	if !x.Used() {
 		out.other++

@@ -25,6 +25,7 @@ type total struct {
 	kept         [][]any                   // for facts about all objects, in the order of the units
 	waiting      []*waiting                // results of objects whose owner was not met yet
 	waitingCount int                       // of their findings
+	gathered     []*object.Object          // what rules of policies need, in the order of the units
 }
 
 func (e *Engine) newTotal() *total {
@@ -87,6 +88,7 @@ func (t *total) add(u *perUnit, out Output) error {
 	for i, kept := range u.kept {
 		t.kept[i] = append(t.kept[i], kept...)
 	}
+	t.gathered = append(t.gathered, u.gathered...)
 	t.units++
 	if out.Done != nil {
 		out.Done(t.units)
@@ -133,7 +135,7 @@ func (t *total) finish(out Output) (*verdict.Summary, error) {
 		addTo(s.BySeverity, rule.Severity, c)
 		addTo(s.ByCell, string(rule.Spec.Layer)+"/"+string(rule.Spec.Phase), c)
 	}
-	for _, n := range t.e.exceptions.Notices(t.ran) {
+	for _, n := range slices.Concat(t.e.baseline.Notices, t.e.exceptions.Notices(t.ran)) {
 		s.Notices++
 		if err := out.Notice(n); err != nil {
 			return nil, err

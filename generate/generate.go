@@ -108,6 +108,10 @@ const staticSuffix = ".static.k8s.io"
 func Build(b *baseline.Baseline, opts Options) *Policies {
 	out := &Policies{}
 	for _, rule := range b.Rules {
+		if rule.Policy != nil {
+			out.Left = append(out.Left, Left{Control: rule.Name, Reason: "a rule of a policy in another language; sconce convert policies translates those"})
+			continue
+		}
 		g := &generator{rule: rule, baseline: b, opts: &opts}
 		v, err := g.validating()
 		if err != nil {

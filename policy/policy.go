@@ -229,3 +229,12 @@ type Problem struct {
 	Position object.Position
 	Message  string
 }
+
+// Reader reads the documents of policies.
+type Reader interface {
+	// Handles says whether documents of a kind are its business.
+	Handles(gk object.GroupKind) bool
+	// Load makes rules of documents, and of sources of Rego by their files, all
+	// together.
+	Load(docs []*object.Object, modules map[string][]byte, opts Options) *Set
+}

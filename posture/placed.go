@@ -2,27 +2,12 @@
 
 package posture
 
-import (
-	"slices"
-	"strings"
-
-	"sconce.dev/sconce/object"
-)
-
-// unspaced are kinds of Kubernetes that are in no namespace, whose names do not
-// say so.
-var unspaced = []string{
-	"APIService", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "CSIDriver", "CSINode", "CertificateSigningRequest",
-	"CustomResourceDefinition", "FlowSchema", "GatewayClass", "IngressClass", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
-	"Namespace", "Node", "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "RuntimeClass", "StorageClass",
-	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "VolumeAttachment",
-}
+import "sconce.dev/sconce/object"
 
 // Namespaced says whether objects of a kind are in a namespace, as far as the
 // kind's name tells.
 func Namespaced(gk object.GroupKind) bool {
-	return !slices.Contains(unspaced, gk.Kind) && !strings.HasSuffix(gk.Kind, "WebhookConfiguration") &&
-		!strings.HasPrefix(gk.Kind, "Cluster") && !strings.HasPrefix(gk.Kind, "CiliumClusterwide") && !strings.HasPrefix(gk.Kind, "Global")
+	return object.Namespaced(gk)
 }
 
 // Place returns the object as it is once it is applied to a namespace: in that

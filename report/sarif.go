@@ -30,10 +30,23 @@ func newSARIF(w io.Writer, _ Options) Writer {
 	return &sarifWriter{w: w}
 }
 
+// sarifColumns says what columns count.
+const sarifColumns = "unicodeCodePoints"
+
+// sarifRoot says what relative addresses are relative to.
+func sarifRoot() map[string]sarifBase {
+	return map[string]sarifBase{srcRoot: {Description: sarifText{
+		Text: "The directory in which sconce ran: the root of the checkout.",
+	}}}
+}
+
 // srcRoot is what relative addresses are relative to: the root of the checkout.
 const srcRoot = "%SRCROOT%"
 
-func (s *sarifWriter) Close() error {
+func (s *sarifWriter) Close() error { return writeSARIF(s.w, s.run()) }
+
+// writeSARIF writes a log of one run.
+func writeSARIF(w io.Writer, run sarifRun) error {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
@@ -41,12 +54,12 @@ func (s *sarifWriter) Close() error {
 	err := enc.Encode(sarifLog{
 		Schema:  "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
 		Version: "2.1.0",
-		Runs:    []sarifRun{s.run()},
+		Runs:    []sarifRun{run},
 	})
 	if err != nil {
 		return fmt.Errorf("writing SARIF: %w", err)
 	}
-	_, err = s.w.Write(escapeJSON(out.Bytes()))
+	_, err = w.Write(escapeJSON(out.Bytes()))
 	return err
 }
 
@@ -62,11 +75,9 @@ func (s *sarifWriter) run() sarifRun {
 	run := sarifRun{
 		Tool:        sarifTool{driver},
 		Invocations: []sarifInvocation{s.invocation()},
-		BaseIDs: map[string]sarifBase{srcRoot: {Description: sarifText{
-			Text: "The directory in which sconce ran: the root of the checkout.",
-		}}},
-		ColumnKind: "unicodeCodePoints",
-		Results:    s.results(),
+		BaseIDs:     sarifRoot(),
+		ColumnKind:  sarifColumns,
+		Results:     s.results(),
 	}
 	if s.summary != nil {
 		run.Properties = map[string]any{"summary": s.summary}

@@ -211,6 +211,9 @@ const (
 	InvalidException   NoticeKind = "exception-invalid"
 	ForbiddenException NoticeKind = "exception-forbidden"
 	DuplicateObject    NoticeKind = "duplicate-object"
+	UnsupportedPolicy  NoticeKind = "policy-unsupported"
+	MutatingPolicy     NoticeKind = "policy-mutates"
+	RolloutStage       NoticeKind = "rollout-stage"
 )
 
 // Notice is something that a person should know and that is no verdict.

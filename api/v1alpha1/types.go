@@ -410,6 +410,10 @@ type BaselineSpec struct {
 	// otherwise; Ignore if it is left out.
 	// +optional
 	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`
+	// Rollout brings the baseline into force in stages: until the day of a stage
+	// no action of a control is stricter than that of the stage before.
+	// +optional
+	Rollout []Stage `json:"rollout,omitempty"`
 	// PodTemplates are custom resources that hold pod templates, for every
 	// control that matches pods.
 	// +optional
@@ -417,6 +421,17 @@ type BaselineSpec struct {
 	// Controls choose and adjust controls, in order: what comes later wins.
 	// +optional
 	Controls []Selection `json:"controls,omitempty"`
+}
+
+// Stage is a step of a rollout.
+type Stage struct {
+	// From is the day from which the stage holds, as in 2027-01-31; the first
+	// stage may leave it out.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
+	From string `json:"from,omitempty"`
+	// Action is the strictest that holds in the stage.
+	Action Action `json:"action"`
 }
 
 // Selection chooses controls by name or by what they are about, and adjusts
@@ -444,6 +459,10 @@ type Selection struct {
 	// baseline's if it is left out.
 	// +optional
 	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`
+	// Rollout brings the chosen controls into force in stages of their own, in
+	// place of the baseline's.
+	// +optional
+	Rollout []Stage `json:"rollout,omitempty"`
 	// Remediate lets an agent that was started with --remediate make the
 	// control's fix in the cluster.
 	// +optional

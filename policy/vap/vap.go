@@ -1,39 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vap says what a ValidatingAdmissionPolicy would decide, without an API
-// server: with the API server's own compiler, matcher and validator.
+// Package vap says what admission policies of the API server would decide,
+// without one: ValidatingAdmissionPolicy and MutatingAdmissionPolicy, with their
+// bindings and parameters. Expressions are compiled by the API server's own
+// compiler, requests are matched by its matcher, and patches are made by its
+// patchers.
+//
+// Objects of Kubernetes' own kinds are read through their Go types, as the API
+// server reads them: fields that there are not, and fields that are empty, are
+// not there. What the API server fills in before it asks a policy (defaults,
+// what other mutations do) is not filled in here; a policy that reads a field
+// which only the API server sets is unknown, as any expression that fails is,
+// and failurePolicy says what that comes to.
 //
 // What those would look up in the cluster and the caller does not give (the
 // namespace, a parameter, what a user may do) makes a decision unknown, never a
-// pass. Versions that the API server converts into each other are not known
-// here: a policy matches a request in the version that the request names.
+// pass, wherever the decision depends on it.
 package vap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/plugin/cel"
-	"k8s.io/apiserver/pkg/admission/plugin/policy/generic"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/matching"
-	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
-	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
-	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/cel/environment"
-	corev1listers "k8s.io/client-go/listers/core/v1"
 
 	"sconce.dev/sconce/verdict"
 )
@@ -41,44 +39,24 @@ import (
 // Policy is a ValidatingAdmissionPolicy that is ready to judge. It is safe for
 // concurrent use.
 type Policy struct {
-	policy    *admissionregistrationv1.ValidatingAdmissionPolicy
-	validator validating.Validator
+	policy   *admissionregistrationv1.ValidatingAdmissionPolicy
+	about    *criteria
+	compiled *compiled
 }
 
 // Compile prepares a policy. Its error names every expression that the API
 // server would refuse.
 func Compile(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*Policy, error) {
 	p = defaulted(p)
-	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	about, err := newCriteria(p.Spec.MatchConstraints)
 	if err != nil {
-		return nil, fmt.Errorf("building the CEL environment: %w", err)
+		return nil, fmt.Errorf("policy %s: spec.matchConstraints: %w", p.Name, err)
 	}
-	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
-	var errs []error
-	for _, v := range p.Spec.Variables {
-		result := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, declared, environment.NewExpressions)
-		if result.Error != nil {
-			errs = append(errs, fmt.Errorf("variable %s: %w", v.Name, result.Error))
-		}
+	c, err := compileValidating(p)
+	if err != nil {
+		return nil, err
 	}
-	compile := func(what string, accessors []cel.ExpressionAccessor, declared cel.OptionalVariableDeclarations) cel.ConditionEvaluator {
-		out := compiler.CompileCondition(accessors, declared, environment.NewExpressions)
-		for _, err := range out.CompilationErrors() {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
-		}
-		return out
-	}
-	var matcher matchconditions.Matcher
-	if len(p.Spec.MatchConditions) > 0 {
-		matcher = matchconditions.NewMatcher(compile("match condition", conditions(p), declared), p.Spec.FailurePolicy, "policy", "validate", p.Name)
-	}
-	checks, annotations := compile("validation", validations(p), declared), compile("audit annotation", auditAnnotations(p), declared)
-	declared.HasAuthorizer = false
-	messages := compile("message", messageExpressions(p), declared)
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("policy %s does not compile: %w", p.Name, err)
-	}
-	return &Policy{p, validating.NewValidator(checks, matcher, annotations, messages, p.Spec.FailurePolicy, nil)}, nil
+	return &Policy{p, about, c}, nil
 }
 
 // defaulted returns the policy with what the API server fills in.
@@ -106,38 +84,6 @@ func defaultMatch(m *admissionregistrationv1.MatchResources) {
 	if m.ObjectSelector == nil {
 		m.ObjectSelector = &metav1.LabelSelector{}
 	}
-}
-
-func conditions(p *admissionregistrationv1.ValidatingAdmissionPolicy) (out []cel.ExpressionAccessor) {
-	for i := range p.Spec.MatchConditions {
-		out = append(out, (*matchconditions.MatchCondition)(&p.Spec.MatchConditions[i]))
-	}
-	return out
-}
-
-func validations(p *admissionregistrationv1.ValidatingAdmissionPolicy) (out []cel.ExpressionAccessor) {
-	for _, v := range p.Spec.Validations {
-		out = append(out, &validating.ValidationCondition{Expression: v.Expression, Message: v.Message, Reason: v.Reason})
-	}
-	return out
-}
-
-func messageExpressions(p *admissionregistrationv1.ValidatingAdmissionPolicy) (out []cel.ExpressionAccessor) {
-	for _, v := range p.Spec.Validations {
-		if v.MessageExpression == "" {
-			out = append(out, nil)
-			continue
-		}
-		out = append(out, &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression})
-	}
-	return out
-}
-
-func auditAnnotations(p *admissionregistrationv1.ValidatingAdmissionPolicy) (out []cel.ExpressionAccessor) {
-	for _, a := range p.Spec.AuditAnnotations {
-		out = append(out, &validating.AuditAnnotationCondition{Key: a.Key, ValueExpression: a.ValueExpression})
-	}
-	return out
 }
 
 // Request is what a policy judges.
@@ -193,24 +139,23 @@ func (r *Result) Outcome() verdict.Outcome {
 
 // Judge says what the policy decides of a request where a binding puts it in
 // force; with no binding, as if one did for everything. Of params, those that
-// the binding refers to are used.
+// the binding refers to are used. A policy matches a request in the version that
+// the request names.
 func (p *Policy) Judge(ctx context.Context, binding *admissionregistrationv1.ValidatingAdmissionPolicyBinding, req Request, params ...*unstructured.Unstructured) *Result {
 	unknown := func(err error) *Result {
 		return &Result{Matches: true, Decisions: []Decision{{Outcome: verdict.Unknown, Message: err.Error()}}}
 	}
-	attr, versioned := req.attributes()
-	matcher := generic.NewPolicyMatcher(matching.NewMatcher(oneNamespace{req.NamespaceObject}, nil))
-	interfaces := newInterfaces()
-	matches, resource, _, err := matcher.DefinitionMatches(attr, interfaces, validating.NewValidatingAdmissionPolicyAccessor(p.policy))
+	q := req.request()
+	matches, resource, kind, err := p.about.match(q)
 	if err != nil {
 		return unknown(err)
 	}
 	if matches && binding != nil {
-		b := binding.DeepCopy()
-		if b.Spec.MatchResources != nil {
-			defaultMatch(b.Spec.MatchResources)
+		about, err := newCriteria(binding.Spec.MatchResources)
+		if err != nil {
+			return unknown(err)
 		}
-		if matches, err = matcher.BindingMatches(attr, interfaces, validating.NewValidatingAdmissionPolicyBindingAccessor(b)); err != nil {
+		if matches, _, _, err = about.match(q); err != nil {
 			return unknown(err)
 		}
 	}
@@ -221,37 +166,31 @@ func (p *Policy) Judge(ctx context.Context, binding *admissionregistrationv1.Val
 	if err != nil {
 		return unknown(err)
 	}
+	e, err := p.compiled.evaluate(ctx, q, resource, kind)
+	if err != nil {
+		return unknown(err)
+	}
 	out := &Result{Matches: true, Annotations: map[string]string{}}
 	for _, param := range chosen {
-		p.validate(ctx, resource, versioned, req.NamespaceObject, param, out)
+		p.validate(e, param, out)
 	}
 	return out
 }
 
 // validate judges with one parameter, or none.
-func (p *Policy) validate(ctx context.Context, resource schema.GroupVersionResource, attr *admission.VersionedAttributes, namespace *corev1.Namespace, param *unstructured.Unstructured, out *Result) {
-	var object runtime.Object
+func (p *Policy) validate(e *evaluation, param *unstructured.Unstructured, out *Result) {
+	var value any
 	name := ""
 	if param != nil {
-		object, name = param, param.GetName()
+		value, name = valueOf(param), param.GetName()
 	}
-	asked := &nobody{}
-	result := p.validator.Validate(ctx, resource, attr, object, namespace, celconfig.RuntimeCELCostBudget, asked)
-	for _, d := range result.Decisions {
-		decision := Decision{Outcome: verdict.Pass, Message: d.Message, Params: name}
-		switch {
-		case asked.asked:
-			decision.Outcome, decision.Message = verdict.Unknown, errNobody.Error()
-		case d.Evaluation == validating.EvalError:
-			decision.Outcome = verdict.Unknown
-		case d.Evaluation == validating.EvalDeny:
-			decision.Outcome = verdict.Fail
-		}
-		out.Decisions = append(out.Decisions, decision)
+	decisions, annotations := e.validate(&p.policy.Spec, value)
+	for _, d := range decisions {
+		out.Decisions = append(out.Decisions, Decision{Outcome: d.outcome, Message: d.message, Params: name})
 	}
-	for _, a := range result.AuditAnnotations {
-		if a.Action == validating.AuditAnnotationActionPublish {
-			out.Annotations[p.policy.Name+"/"+a.Key] = a.Value
+	for _, a := range annotations {
+		if a.err == "" {
+			out.Annotations[p.policy.Name+"/"+a.key] = a.value
 		}
 	}
 }
@@ -286,98 +225,44 @@ func (p *Policy) params(binding *admissionregistrationv1.ValidatingAdmissionPoli
 	return nil, fmt.Errorf("binding %s: no parameter that it refers to is known", binding.Name)
 }
 
-// attributes returns the request as the API server's admission sees it.
-func (r *Request) attributes() (admission.Attributes, *admission.VersionedAttributes) {
-	resource := r.Resource
-	if resource.Empty() {
-		resource, _ = meta.UnsafeGuessKindToResource(r.Kind)
+// request returns the request as policies see it.
+func (r *Request) request() *request {
+	q := &request{
+		kind: r.Kind, resource: r.Resource, subresource: r.Subresource, operation: r.Operation, name: r.Name, namespace: r.Namespace,
+		user: r.User, dryRun: r.DryRun, equivalent: runtime.NewEquivalentResourceRegistry(),
 	}
-	operation := r.Operation
-	if operation == "" {
-		operation = admission.Create
+	if q.resource.Empty() {
+		q.resource = resourceOf(r.Kind)
 	}
-	who := r.User
-	if who == nil {
-		who = &user.DefaultInfo{}
+	if q.operation == "" {
+		q.operation = admission.Create
 	}
-	attr := admission.NewAttributesRecord(r.Object, r.Old, r.Kind, r.Namespace, r.Name, resource, r.Subresource, operation, nil, r.DryRun, who)
-	versioned := &admission.VersionedAttributes{Attributes: attr, VersionedKind: r.Kind}
-	if r.Object != nil {
-		versioned.VersionedObject.Set(r.Object)
+	if q.user == nil {
+		q.user = &user.DefaultInfo{}
 	}
-	if r.Old != nil {
-		versioned.VersionedOldObject.Set(r.Old)
+	as := func(o runtime.Object) func(schema.GroupVersionKind) *subject {
+		return func(schema.GroupVersionKind) *subject {
+			if o == nil {
+				return nil
+			}
+			return &subject{value: o}
+		}
 	}
-	return attr, versioned
-}
-
-// newInterfaces returns what a matcher needs of a scheme: nothing is converted.
-func newInterfaces() admission.ObjectInterfaces {
-	scheme := runtime.NewScheme()
-	return &admission.RuntimeObjectInterfaces{
-		ObjectCreater: scheme, ObjectTyper: scheme, ObjectDefaulter: scheme, ObjectConvertor: scheme,
-		EquivalentResourceMapper: runtime.NewEquivalentResourceRegistry(),
+	q.object, q.old, q.values = as(r.Object), as(r.Old), q.value
+	q.space = func() (*corev1.Namespace, string) {
+		if r.NamespaceObject == nil && r.Namespace != "" {
+			return nil, "the namespace " + r.Namespace
+		}
+		return r.NamespaceObject, ""
 	}
-}
-
-// oneNamespace lists the one namespace that is known.
-type oneNamespace struct{ namespace *corev1.Namespace }
-
-// List implements the lister of namespaces.
-func (l oneNamespace) List(labels.Selector) ([]*corev1.Namespace, error) {
-	return nil, errors.New("namespaces are not listed")
-}
-
-// Get implements the lister of namespaces.
-func (l oneNamespace) Get(name string) (*corev1.Namespace, error) {
-	if l.namespace == nil || l.namespace.Name != name {
-		return nil, fmt.Errorf("the namespace %s is not known", name)
-	}
-	return l.namespace, nil
-}
-
-var _ corev1listers.NamespaceLister = oneNamespace{}
-
-// nobody is an authorizer that knows nothing, and remembers that it was asked.
-type nobody struct{ asked bool }
-
-var errNobody = errors.New("what the user may do is not known")
-
-// Authorize implements authorizer.UnconditionalAuthorizer.
-func (n *nobody) Authorize(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
-	n.asked = true
-	return authorizer.DecisionNoOpinion, "", errNobody
+	q.matcher, q.interfaces = matching.NewMatcher(lister{q}, nil), interfacesOf(q.equivalent)
+	q.attr = q.attributes(r.Object, r.Old, r.Namespace)
+	return q
 }
 
 // CheckMutating says what is wrong with the expressions of a
 // MutatingAdmissionPolicy, as the API server would.
 func CheckMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) error {
-	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
-	if err != nil {
-		return fmt.Errorf("building the CEL environment: %w", err)
-	}
-	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
-	var errs []error
-	for _, v := range p.Spec.Variables {
-		if result := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, declared, environment.NewExpressions); result.Error != nil {
-			errs = append(errs, fmt.Errorf("variable %s: %w", v.Name, result.Error))
-		}
-	}
-	declared.HasPatchTypes = true
-	for _, m := range p.Spec.Mutations {
-		var accessor cel.ExpressionAccessor
-		switch {
-		case m.JSONPatch != nil:
-			accessor = &patch.JSONPatchCondition{Expression: m.JSONPatch.Expression}
-		case m.ApplyConfiguration != nil:
-			accessor = &patch.ApplyConfigurationCondition{Expression: m.ApplyConfiguration.Expression}
-		default:
-			continue
-		}
-		errs = append(errs, compiler.CompileMutatingEvaluator(accessor, declared, environment.NewExpressions).CompilationErrors()...)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("policy %s does not compile: %w", p.Name, err)
-	}
-	return nil
+	_, err := compileMutating(p)
+	return err
 }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package baseline
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/verdict"
+)
+
+// policies are what a library holds of policies in other languages.
+type policies struct {
+	reader    policy.Reader
+	options   policy.Options
+	documents []*object.Object
+	modules   map[string][]byte // sources of Rego, by file
+
+	loaded bool
+	set    *policy.Set
+	byName map[string]policy.Rule
+}
+
+// ReadPolicies makes the library take documents of other languages, too: those
+// that the reader handles. Without it they are mistakes.
+func (l *Library) ReadPolicies(r policy.Reader, opts policy.Options) {
+	l.policies.reader, l.policies.options = r, opts
+}
+
+// ReadModule adds a source of Rego.
+func (l *Library) ReadModule(file string, source []byte) {
+	if l.policies.modules == nil {
+		l.policies.modules = map[string][]byte{}
+	}
+	l.policies.modules[file] = source
+	l.policies.loaded = false
+}
+
+// ReadPolicyFile adds the documents of one file that holds policies, and what
+// they refer to: parameters, and whatever else stands beside them, which is no
+// rule. Documents of Sconce's own format are read as such.
+func (l *Library) ReadPolicyFile(file string, data []byte) error {
+	var errs Errors
+	for text := range object.Split(data) {
+		root, err := object.ParseYAML(text)
+		if err != nil {
+			errs = append(errs, place(file, text, err))
+			continue
+		}
+		switch {
+		case root == nil:
+			continue
+		case root.Get("apiVersion").Str() == v1alpha1.APIVersion:
+			errs = append(errs, l.add(file, text, root, false)...)
+			continue
+		}
+		objects, err := object.FromNode(root, &object.Origin{Source: file, Text: text.Bytes, FirstLine: text.Line})
+		if err != nil {
+			continue // no object, and so no policy
+		}
+		l.policies.documents = append(l.policies.documents, objects...)
+		l.policies.loaded = false
+	}
+	return errs.orNil()
+}
+
+// Documents is how many documents of policies, and sources of Rego, were read.
+func (l *Library) Documents() int {
+	n := len(l.policies.modules)
+	for _, o := range l.policies.documents {
+		if l.policies.reader.Handles(o.GroupKind()) {
+			n++
+		}
+	}
+	return n
+}
+
+// takes says whether a document is one of a policy, and keeps it if it is.
+func (p *policies) takes(file string, text object.Text, root *object.Node) bool {
+	if p.reader == nil {
+		return false
+	}
+	objects, err := object.FromNode(root, &object.Origin{Source: file, Text: text.Bytes, FirstLine: text.Line})
+	if err != nil || len(objects) == 0 {
+		return false // no object, and so no policy: the format says what is wrong
+	}
+	for _, o := range objects {
+		if !p.reader.Handles(o.GroupKind()) {
+			return false
+		}
+	}
+	p.documents = append(p.documents, objects...)
+	p.loaded = false
+	return true
+}
+
+// load makes rules of the documents, all together. It returns the mistakes.
+func (p *policies) load() Errors {
+	if p.loaded || p.reader == nil {
+		return nil
+	}
+	p.loaded = true
+	p.set, p.byName = &policy.Set{}, map[string]policy.Rule{}
+	if len(p.documents)+len(p.modules) == 0 {
+		return nil
+	}
+	p.set = p.reader.Load(p.documents, p.modules, p.options)
+	var errs Errors
+	for _, problem := range p.set.Problems {
+		errs = append(errs, &Error{problem.Position.File, problem.Position.Line, problem.Position.Column, problem.Message})
+	}
+	for _, r := range p.set.Rules {
+		info := r.Info()
+		if first, ok := p.byName[info.Name]; ok {
+			at := first.Info().Position
+			errs = append(errs, &Error{
+				info.Position.File, info.Position.Line, info.Position.Column,
+				"rule " + info.Name + " is defined twice, first at " + at.File + ": names are the only identifiers, rename the policy or its rule",
+			})
+			continue
+		}
+		p.byName[info.Name] = r
+	}
+	return errs
+}
+
+// Policies returns the names of all rules of policies in other languages,
+// sorted. The library must have been checked.
+func (l *Library) Policies() []string { return slices.Sorted(maps.Keys(l.policies.byName)) }
+
+// Policy returns a rule of a policy in another language, or nil.
+func (l *Library) Policy(name string) policy.Rule { return l.policies.byName[name] }
+
+// Mutators returns the rules of policies that change objects.
+func (l *Library) Mutators() []policy.Mutator {
+	if l.policies.set == nil {
+		return nil
+	}
+	return l.policies.set.Mutators
+}
+
+// has says whether there is a control, or a rule of a policy, of a name.
+func (l *Library) has(name string) bool {
+	return l.controls[name] != nil || l.policies.byName[name] != nil
+}
+
+// named are the names of all controls and of all rules of policies.
+func (l *Library) named() []string { return slices.Concat(l.Controls(), l.Policies()) }
+
+// policyNotices tells of rules of policies that are on and are not what they
+// would be elsewhere.
+func (l *Library) policyNotices(rules []*Rule) []verdict.Notice {
+	var out []verdict.Notice
+	for _, r := range rules {
+		if r.Policy == nil || r.Policy.Info().Unsupported == "" {
+			continue
+		}
+		out = append(out, verdict.Notice{
+			Kind: verdict.UnsupportedPolicy, Subject: r.Name, Position: r.Policy.Info().Position,
+			Message: "cannot be run, so that what it is about is unknown: " + r.Policy.Info().Unsupported,
+		})
+	}
+	if all := l.Mutators(); len(all) > 0 {
+		what := all[0].Info().Name
+		if more := len(all) - 1; more > 0 {
+			what = fmt.Sprintf("%s and %d more", what, more)
+		}
+		out = append(out, verdict.Notice{
+			Kind: verdict.MutatingPolicy, Subject: what, Position: all[0].Info().Position,
+			Message: "would change objects when they are admitted; objects are judged as they are written",
+		})
+	}
+	return out
+}
+
+// policyRules returns the rules of policies that are on: all of them, but for
+// those that the baseline turns off.
+func (l *Library) policyRules(opts Options, choices map[string]*choice, off map[string]bool) []*Rule {
+	var out []*Rule
+	for _, name := range l.Policies() {
+		if off[name] || slices.Contains(opts.Skip, name) || len(opts.Only) > 0 && !slices.Contains(opts.Only, name) {
+			continue
+		}
+		ch := choices[name]
+		if ch == nil {
+			ch = &choice{}
+		}
+		out = append(out, policyRule(l.policies.byName[name], ch))
+	}
+	return out
+}
+
+var podKind = object.GroupKind{Kind: "Pod"}
+
+// policyRule makes a rule of one of a policy. What the baseline says of it wins
+// over what the policy says.
+func policyRule(p policy.Rule, ch *choice) *Rule {
+	info := p.Info()
+	layer := v1alpha1.Cluster
+	if p.Matches(podKind) {
+		layer = v1alpha1.Application
+	}
+	c := &v1alpha1.Control{ObjectMeta: metav1.ObjectMeta{Name: info.Name}}
+	c.Spec.Title, c.Spec.Description, c.Spec.Remediation = info.Title, info.Description, info.Remediation
+	c.Spec.Severity = info.Severity
+	if !slices.Contains(verdict.Severities, info.Severity) {
+		c.Spec.Severity = v1alpha1.Medium
+	}
+	c.Spec.Layer, c.Spec.Phase = layer, v1alpha1.Build
+	c.Spec.Topic = cmp.Or(info.Topic, string(info.Language))
+	return &Rule{
+		Control:       &control.Control{Control: c, Position: info.Position},
+		Policy:        p,
+		Severity:      cmp.Or(ch.severity, c.Spec.Severity),
+		Action:        cmp.Or(ch.action, info.Action, v1alpha1.Deny),
+		FailurePolicy: cmp.Or(ch.failurePolicy, info.FailurePolicy, v1alpha1.FailOpen),
+	}
+}
+
+// policySpec is what a selector of controls looks at, of a policy's rule.
+func policySpec(p policy.Rule) *v1alpha1.ControlSpec { return &policyRule(p, &choice{}).Spec }

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gatekeeper
+
+import "sconce.dev/sconce/object"
+
+func (l *loader) mutator(*object.Object) {}

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package jmes
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// variable finds a variable and the character before it, which must be no backslash;
+// initial finds one with which a text begins.
+var (
+	variable = regexp.MustCompile(`(^|[^\\])(\{\{(?:\{[^{}]*\}|[^{}])*\}\})`)
+	initial  = regexp.MustCompile(`^\{\{(?:\{[^{}]*\}|[^{}])*\}\}`)
+)
+
+// findVariables returns the variables in a text, each with the character before it.
+func findVariables(text string) []string {
+	if inner, ok := strings.CutPrefix(text, "{{"); ok {
+		if inner, ok := strings.CutSuffix(inner, "}}"); ok && !strings.ContainsAny(inner, "{}") {
+			return []string{text}
+		}
+	}
+	return variable.FindAllString(text, -1)
+}
+
+const (
+	// maxDepth is how deep a tree may be nested once variables are in it, maxNodes how
+	// large it may be, and maxRounds how often a text may be looked through for the
+	// variables that those in it have as their values.
+	maxDepth  = 500
+	maxNodes  = 2_000_000
+	maxRounds = 200
+)
+
+var errSelf = errors.New("variables have values with variables in them, without end")
+
+// HasVariables says whether there are variables or references in the keys or the
+// texts of a tree, or what escapes them.
+func HasVariables(tree any) bool {
+	switch t := tree.(type) {
+	case string:
+		return strings.Contains(t, "{{") || strings.Contains(t, "$(")
+	case map[string]any:
+		for key, value := range t {
+			if HasVariables(key) || HasVariables(value) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(t, HasVariables)
+	}
+	return false
+}
+
+// Substitute puts the values of references, and then of variables, into a tree. A
+// text that is nothing but a variable becomes its value, of whatever type, in which
+// variables are looked for too; elsewhere values become texts. A variable {{@}}, which
+// is the field of the resource that stands where it does, reckons with a tree that is
+// a rule, in which two fields lead to a pattern.
+//
+// What has no variables is shared with the tree, and what is a value with c: neither
+// may be changed then.
+func Substitute(tree any, c Lookup) (any, error) {
+	s := &substitution{lookup: c, tree: tree}
+	tree, err := s.references(tree, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	return s.variables(tree, "", 0)
+}
+
+// substitution is one call of Substitute.
+type substitution struct {
+	lookup Lookup
+	tree   any
+	nodes  int
+	length int
+	// deletion says, once it is asked, whether the request deletes.
+	deletion *bool
+}
+
+func (s *substitution) enter(depth int) error {
+	if s.nodes++; s.nodes > maxNodes || depth > maxDepth {
+		return errSelf
+	}
+	return nil
+}
+
+// walk replaces the texts in the keys and values of a tree by what text makes of them,
+// and goes on into what comes of it.
+func (s *substitution) walk(tree any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+	if err := s.enter(depth); err != nil {
+		return nil, err
+	}
+	if t, ok := tree.(string); ok {
+		v, err := text(t, path)
+		if _, again := v.(string); again || err != nil {
+			return v, err
+		}
+		tree = v
+	}
+	switch t := tree.(type) {
+	case map[string]any:
+		return s.walkMap(t, path, depth, text)
+	case []any:
+		return s.walkList(t, path, depth, text)
+	case []map[string]any:
+		return s.walkList(items{pairs: t}.appendTo(nil), path, depth, text)
+	case Unknown:
+		return nil, &UnknownError{string(t)}
+	case int:
+		return int64(t), nil
+	}
+	return tree, nil
+}
+
+func (s *substitution) walkMap(of map[string]any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+	var changed map[string]any
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		name, err := s.key(key, path, text)
+		if err != nil {
+			return nil, err
+		}
+		value, err := s.walk(of[key], path+"/"+strings.ReplaceAll(key, "/", `\/`), depth+1, text)
+		if err != nil {
+			return nil, err
+		}
+		if changed == nil && name == key && same(value, of[key]) {
+			continue
+		}
+		if changed == nil {
+			changed = maps.Clone(of)
+		}
+		if name != key {
+			delete(changed, key)
+		}
+		changed[name] = value
+	}
+	if changed == nil {
+		return of, nil
+	}
+	return changed, nil
+}
+
+// key replaces the texts in a key. A variable that is nothing leaves it as it is.
+func (s *substitution) key(key, path string, text func(text, path string) (any, error)) (string, error) {
+	v, err := text(key, path)
+	if err != nil {
+		return "", err
+	}
+	switch v := v.(type) {
+	case nil:
+		return key, nil
+	case string:
+		return v, nil
+	}
+	return "", fmt.Errorf("the variable in the key %q at %s is no text", key, at(path))
+}
+
+func (s *substitution) walkList(of []any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+	var changed []any
+	for i, item := range of {
+		value, err := s.walk(item, path+"/"+strconv.Itoa(i), depth+1, text)
+		if err != nil {
+			return nil, err
+		}
+		if changed == nil && same(value, item) {
+			continue
+		}
+		if changed == nil {
+			changed = slices.Clone(of)
+		}
+		changed[i] = value
+	}
+	if changed == nil {
+		return of, nil
+	}
+	return changed, nil
+}
+
+// same says whether a walk has left a value as it was. Maps and lists that it changed
+// are others.
+func same(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && len(a) == len(b) && mapID(a) == mapID(b)
+	case []any:
+		b, ok := b.([]any)
+		return ok && len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+	case nil, bool, string, int, int64, float64:
+		switch b.(type) {
+		case nil, bool, string, int, int64, float64:
+			return a == b
+		}
+	}
+	return false
+}
+
+// at says where a path is.
+func at(path string) string {
+	if path == "" {
+		return "the top"
+	}
+	return path
+}
+
+func (s *substitution) variables(tree any, path string, depth int) (any, error) {
+	return s.walk(tree, path, depth, s.variablesIn)
+}
+
+// variablesIn replaces the variables in a text, and those in their values, until there
+// are no more.
+func (s *substitution) variablesIn(text, path string) (any, error) {
+	if !strings.Contains(text, "{{") {
+		return text, nil
+	}
+	found := findVariables(text)
+	for round := 0; len(found) > 0; round++ {
+		if round == maxRounds {
+			return nil, errSelf
+		}
+		whole, shallow := text, false
+		for _, v := range found {
+			value, last, err := s.variable(v, path)
+			if err != nil {
+				return nil, err
+			}
+			before, name := cutBefore(v)
+			if whole == name {
+				return value, nil
+			}
+			if shallow = last; shallow {
+				if value, err = escape(value); err != nil {
+					return nil, err
+				}
+			}
+			if text, err = s.insert(text, before, name, value); err != nil {
+				return nil, fmt.Errorf("the variable %s at %s: %w", name, at(path), err)
+			}
+		}
+		if shallow {
+			break
+		}
+		found = findVariables(text)
+	}
+	return strings.ReplaceAll(text, `\{{`, "{{"), nil
+}
+
+// cutBefore cuts the character off that was found before a variable.
+func cutBefore(v string) (before, name string) {
+	if initial.MatchString(v) {
+		return "", v
+	}
+	return v[:1], v[1:]
+}
+
+// escape makes the variables in a value none.
+func escape(value any) (any, error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return strings.ReplaceAll(v, "{{", `\{{`), nil
+	}
+	return nil, errors.New("a variable {{- }} is no text")
+}
+
+// insert puts a value where a variable is.
+func (s *substitution) insert(text, before, name string, value any) (string, error) {
+	by, ok := value.(string)
+	if !ok {
+		r := &run{steps: maxSteps}
+		encoded, err := r.json(value)
+		if err != nil {
+			return "", err
+		}
+		by = encoded
+	}
+	if s.length += len(by) + len(text); len(text)+len(by) > maxString || s.length > 16*maxString {
+		return "", errString
+	}
+	return strings.Replace(text, before+name, before+by, 1), nil
+}
+
+// variable returns the value of a variable, and whether its value is not to be looked
+// through for variables.
+func (s *substitution) variable(found, path string) (value any, shallow bool, err error) {
+	_, name := cutBefore(found)
+	name = strings.NewReplacer("{{", "", "}}", "").Replace(name)
+	name = strings.TrimSpace(name)
+	if name, shallow = strings.CutPrefix(name, "-"); shallow {
+		name = strings.TrimSpace(name)
+	}
+	if name == "@" {
+		name = s.here(path)
+	}
+	if strings.Contains(name, "request.object") && s.deletes() {
+		name = strings.ReplaceAll(name, "request.object", "request.oldObject")
+	}
+	value, err = s.lookup.Query(name)
+	if err != nil {
+		return nil, shallow, fmt.Errorf("the variable {{ %s }} at %s: %w", name, at(path), err)
+	}
+	return value, shallow, nil
+}
+
+// deletes says whether the request deletes.
+func (s *substitution) deletes() bool {
+	if s.deletion == nil {
+		operation, err := s.lookup.Query("request.operation")
+		is := err == nil && operation == "DELETE"
+		s.deletion = &is
+	}
+	return *s.deletion
+}
+
+// here returns the expression of the field of the resource that stands where a path of
+// a rule does.
+func (s *substitution) here(path string) string {
+	of := []string{"target"}
+	if _, err := s.lookup.Query("target"); err != nil {
+		of = []string{"request", "object"}
+	}
+	names := splitPath(path)
+	names = names[slices.Index(names, "foreach")+1:]
+	if len(names) > 2 {
+		return pathExpression(append(of, names[2:]...))
+	}
+	return pathExpression(of)
+}
+
+// splitPath splits a path of a tree, in which a backslash stands before a slash that is
+// part of a name.
+func splitPath(path string) []string {
+	var names []string
+	var name strings.Builder
+	flush := func() {
+		if name.Len() > 0 {
+			names = append(names, name.String())
+		}
+		name.Reset()
+	}
+	escaped, quoted := false, false
+	for _, r := range path {
+		switch {
+		case escaped:
+			name.WriteRune(r)
+			escaped = false
+		case r == '\\':
+			escaped = true
+		case r == '"':
+			quoted = !quoted
+		case r == '/' && !quoted:
+			flush()
+		default:
+			name.WriteRune(r)
+		}
+	}
+	flush()
+	return names
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z_][)0-9A-Za-z_]*$`)
+
+// pathExpression returns the expression that the names of fields, and the numbers of
+// items, are.
+func pathExpression(names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		if _, err := strconv.ParseUint(name, 10, 64); err == nil {
+			b.WriteString("[" + name + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		if plainName.MatchString(name) {
+			b.WriteString(name)
+			continue
+		}
+		quoted, _ := json.Marshal(name)
+		b.Write(quoted)
+	}
+	return b.String()
+}
+
+func mapID(m map[string]any) uintptr { return reflect.ValueOf(m).Pointer() }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kyvernocel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+)
+
+// attributes are what requests are selected by.
+type attributes struct {
+	kind              schema.GroupVersionKind
+	resource          schema.GroupVersionResource
+	plurals           []string // what the resource may be called
+	subresource       string
+	name, generate    string
+	namespace         string
+	operation         policy.Operation
+	isNamespace       bool
+	labels, old       map[string]string
+	hasObject, hasOld bool
+	user              *authenticationv1.UserInfo
+	dryRun            bool
+}
+
+func newAttributes(r *policy.Request, s *subject) *attributes {
+	o := r.Subject()
+	gv, _ := schema.ParseGroupVersion(o.APIVersion)
+	a := &attributes{
+		kind: gv.WithKind(o.Kind), resource: gv.WithResource(r.Resource), subresource: r.Subresource,
+		name: o.Name, namespace: o.Namespace, operation: r.Operation,
+		labels: labelsOf(s.object), old: labelsOf(s.old), hasObject: s.object != nil, hasOld: s.old != nil,
+		user: r.User, dryRun: r.DryRun,
+	}
+	if name, ok := strings.CutSuffix(a.name, "*"); ok {
+		a.name, a.generate = "", name
+	}
+	if a.operation == "" {
+		a.operation = policy.Create
+	}
+	a.plurals = []string{r.Resource}
+	if r.Resource == "" {
+		a.plurals = plurals(o.Kind)
+		a.resource.Resource = a.plurals[0]
+	}
+	a.isNamespace = o.GroupKind() == object.GroupKind{Kind: "Namespace"}
+	return a
+}
+
+func labelsOf(tree map[string]any) map[string]string {
+	meta, _ := tree["metadata"].(map[string]any)
+	fields, _ := meta["labels"].(map[string]any)
+	out := make(map[string]string, len(fields))
+	for k, v := range fields {
+		if s, ok := v.(string); ok {
+			out[k] = s
+		}
+	}
+	return out
+}
+
+// matcher selects requests, as spec.matchConstraints says.
+type matcher struct {
+	constraints         *admissionregistrationv1.MatchResources
+	namespaces, objects labels.Selector
+	// anyOperation says that operations do not count.
+	anyOperation bool
+	// plain says that it selects by one rule and nothing else.
+	plain bool
+}
+
+func newMatcher(c *admissionregistrationv1.MatchResources) (*matcher, error) {
+	m := &matcher{constraints: c, namespaces: labels.Everything(), objects: labels.Everything()}
+	if c == nil {
+		return m, nil
+	}
+	var err error
+	if c.NamespaceSelector != nil {
+		if m.namespaces, err = metav1.LabelSelectorAsSelector(c.NamespaceSelector); err != nil {
+			return nil, fmt.Errorf("namespaceSelector: %w", err)
+		}
+	}
+	if c.ObjectSelector != nil {
+		if m.objects, err = metav1.LabelSelectorAsSelector(c.ObjectSelector); err != nil {
+			return nil, fmt.Errorf("objectSelector: %w", err)
+		}
+	}
+	m.plain = m.namespaces.Empty() && m.objects.Empty() && len(c.ExcludeResourceRules) == 0 &&
+		len(c.ResourceRules) == 1 && len(c.ResourceRules[0].ResourceNames) == 0
+	return m, nil
+}
+
+// kinds says whether the matcher may select objects of a kind.
+func (m *matcher) kinds(gk object.GroupKind) bool {
+	if m.constraints == nil {
+		return false
+	}
+	if len(m.constraints.ResourceRules) == 0 {
+		return true
+	}
+	names := plurals(gk.Kind)
+	for i := range m.constraints.ResourceRules {
+		r := &m.constraints.ResourceRules[i].Rule
+		if has(r.APIGroups, gk.Group) && slices.ContainsFunc(r.Resources, func(s string) bool {
+			// What is asked of a subresource may be of any kind.
+			base, sub, _ := strings.Cut(s, "/")
+			return base == "*" || sub != "" && sub != "*" || slices.Contains(names, base)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// match says whether a request is selected. Its error is an *unknownError where
+// that depends on labels that are not known.
+func (m *matcher) match(s *subject) (bool, error) {
+	a := s.attributes
+	if m.constraints == nil || !m.objectSelected(a) || m.any(m.constraints.ExcludeResourceRules, a) {
+		return false, nil
+	}
+	if len(m.constraints.ResourceRules) > 0 && !m.any(m.constraints.ResourceRules, a) {
+		return false, nil
+	}
+	if m.namespaces.Empty() || a.namespace == "" && !a.isNamespace {
+		return true, nil
+	}
+	if a.isNamespace && a.operation != policy.Delete {
+		return m.namespaces.Matches(labels.Set(a.labels)), nil
+	}
+	if !s.namespaceKnown {
+		return false, &unknownError{fmt.Sprintf("the labels of the namespace %s are not known", a.namespace)}
+	}
+	return m.namespaces.Matches(labels.Set(namespaceLabels(s))), nil
+}
+
+// namespaceLabels returns the labels of the namespace; one that is not told of
+// has the label that each has.
+func namespaceLabels(s *subject) map[string]string {
+	if s.namespace == nil {
+		return map[string]string{corev1.LabelMetadataName: s.attributes.namespace}
+	}
+	return labelsOf(s.namespace)
+}
+
+func (m *matcher) objectSelected(a *attributes) bool {
+	return m.objects.Empty() || a.hasObject && m.objects.Matches(labels.Set(a.labels)) || a.hasOld && m.objects.Matches(labels.Set(a.old))
+}
+
+func (m *matcher) any(rules []admissionregistrationv1.NamedRuleWithOperations, a *attributes) bool {
+	for i := range rules {
+		if m.selects(&rules[i], a) {
+			return true
+		}
+	}
+	return false
+}
+
+// selects says whether a rule selects a request.
+func (m *matcher) selects(r *admissionregistrationv1.NamedRuleWithOperations, a *attributes) bool {
+	if !has(r.APIGroups, a.kind.Group) || !has(r.APIVersions, a.kind.Version) || !m.operationSelected(r, a) {
+		return false
+	}
+	if r.Scope != nil && *r.Scope != admissionregistrationv1.AllScopes {
+		namespaced := a.namespace != "" && !a.isNamespace
+		if namespaced != (*r.Scope == admissionregistrationv1.NamespacedScope) {
+			return false
+		}
+	}
+	if !slices.ContainsFunc(r.Resources, a.isResource) {
+		return false
+	}
+	if len(r.ResourceNames) == 0 {
+		return true
+	}
+	if a.name == "" {
+		return slices.ContainsFunc(r.ResourceNames, func(n string) bool { return a.generate != "" && strings.HasPrefix(a.generate, n) })
+	}
+	return slices.Contains(r.ResourceNames, a.name)
+}
+
+func (m *matcher) operationSelected(r *admissionregistrationv1.NamedRuleWithOperations, a *attributes) bool {
+	if m.anyOperation {
+		return true
+	}
+	for _, op := range r.Operations {
+		if op == admissionregistrationv1.OperationAll || string(op) == string(a.operation) {
+			return true
+		}
+	}
+	return false
+}
+
+// isResource says whether a rule's resource, as in pods/exec, is that of the
+// request.
+func (a *attributes) isResource(s string) bool {
+	base, sub, _ := strings.Cut(s, "/")
+	if base != "*" && !slices.Contains(a.plurals, base) {
+		return false
+	}
+	return sub == a.subresource || sub == "*"
+}
+
+func has(list []string, s string) bool {
+	return slices.Contains(list, "*") || slices.Contains(list, s)
+}

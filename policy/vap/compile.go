@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vap
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	celgo "github.com/google/cel-go/cel"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
+	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
+	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
+	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
+	"k8s.io/apiserver/pkg/cel/environment"
+)
+
+// expression is an expression of a policy, compiled by the API server's own
+// compiler.
+type expression struct {
+	source  string
+	program celgo.Program
+	syntax  *celgo.Ast // without types
+	reads   *reads
+}
+
+// compiled are the expressions of a policy. A message that is not computed is
+// nil.
+type compiled struct {
+	compiler                                           *cel.CompositedCompiler
+	variables                                          map[string]*expression
+	conditions, checks, messages, annotations, patches []*expression
+}
+
+// environments are what takes long to build: the CEL environment, a parser, and
+// a compiler for policies that have no variables of their own.
+type environments struct {
+	base   *environment.EnvSet
+	parser *celgo.Env
+	shared *cel.CompositedCompiler
+	err    error
+}
+
+var environmentsOnce = sync.OnceValue(func() *environments {
+	e := &environments{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
+	e.parser, e.err = e.base.Env(environment.NewExpressions)
+	if e.err == nil {
+		e.shared, e.err = cel.NewCompositedCompiler(e.base)
+	}
+	return e
+})
+
+// compilation compiles one policy and keeps what is wrong with it.
+type compilation struct {
+	*environments
+	out  *compiled
+	read map[string]*reads
+	errs []error
+}
+
+// newCompilation begins to compile a policy with or without variables.
+func newCompilation(variables []admissionregistrationv1.Variable, declared cel.OptionalVariableDeclarations) (*compilation, error) {
+	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}}, read: map[string]*reads{}}
+	err := c.err
+	if err == nil {
+		if c.out.compiler = c.shared; len(variables) > 0 {
+			c.out.compiler, err = cel.NewCompositedCompiler(c.base)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("building the CEL environment: %w", err)
+	}
+	for _, v := range variables {
+		what := "variable " + v.Name
+		accessor := &validating.Variable{Name: v.Name, Expression: v.Expression}
+		e := c.keep(what, accessor, c.out.compiler.CompileAndStoreVariable(accessor, declared, environment.NewExpressions))
+		c.out.variables[v.Name], c.read[v.Name] = e, e.reads
+	}
+	return c, nil
+}
+
+// keep notes what came of an expression.
+func (c *compilation) keep(what string, accessor cel.ExpressionAccessor, result cel.CompilationResult) *expression {
+	e := &expression{source: accessor.GetExpression(), program: result.Program, reads: &reads{everything: true}}
+	if result.Error != nil {
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", what, result.Error))
+		return e
+	}
+	syntax, issues := c.parser.Parse(e.source)
+	if issues.Err() == nil {
+		e.syntax, e.reads = syntax, readsOf(syntax.NativeRep().Expr(), c.read)
+	}
+	return e
+}
+
+// compile compiles an expression.
+func (c *compilation) compile(what string, accessor cel.ExpressionAccessor, declared cel.OptionalVariableDeclarations) *expression {
+	return c.keep(what, accessor, c.out.compiler.CompileCELExpression(accessor, declared, environment.NewExpressions))
+}
+
+// done returns the policy, or everything that is wrong with it.
+func (c *compilation) done(policy string) (*compiled, error) {
+	if err := errors.Join(c.errs...); err != nil {
+		return nil, fmt.Errorf("policy %s does not compile: %w", policy, err)
+	}
+	return c.out, nil
+}
+
+func (c *compilation) matchConditions(all []admissionregistrationv1.MatchCondition, declared cel.OptionalVariableDeclarations) {
+	for i := range all {
+		c.out.conditions = append(c.out.conditions, c.compile("match condition", (*matchconditions.MatchCondition)(&all[i]), declared))
+	}
+}
+
+// compileValidating compiles a ValidatingAdmissionPolicy.
+func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*compiled, error) {
+	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
+	c, err := newCompilation(p.Spec.Variables, declared)
+	if err != nil {
+		return nil, err
+	}
+	c.matchConditions(p.Spec.MatchConditions, declared)
+	inMessages := declared
+	inMessages.HasAuthorizer = false
+	for _, v := range p.Spec.Validations {
+		c.out.checks = append(c.out.checks, c.compile("validation", &validating.ValidationCondition{Expression: v.Expression}, declared))
+		var message *expression
+		if v.MessageExpression != "" {
+			message = c.compile("message", &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression}, inMessages)
+		}
+		c.out.messages = append(c.out.messages, message)
+	}
+	for _, a := range p.Spec.AuditAnnotations {
+		accessor := &validating.AuditAnnotationCondition{Key: a.Key, ValueExpression: a.ValueExpression}
+		c.out.annotations = append(c.out.annotations, c.compile("audit annotation", accessor, declared))
+	}
+	return c.done(p.Name)
+}
+
+// compileMutating compiles a MutatingAdmissionPolicy.
+func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*compiled, error) {
+	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
+	c, err := newCompilation(p.Spec.Variables, declared)
+	if err != nil {
+		return nil, err
+	}
+	c.matchConditions(p.Spec.MatchConditions, declared)
+	declared.HasPatchTypes = true
+	for i, m := range p.Spec.Mutations {
+		var accessor cel.ExpressionAccessor
+		switch {
+		case m.PatchType == admissionregistrationv1.PatchTypeJSONPatch && m.JSONPatch != nil:
+			accessor = &patch.JSONPatchCondition{Expression: m.JSONPatch.Expression}
+		case m.PatchType == admissionregistrationv1.PatchTypeApplyConfiguration && m.ApplyConfiguration != nil:
+			accessor = &patch.ApplyConfigurationCondition{Expression: m.ApplyConfiguration.Expression}
+		default:
+			c.errs = append(c.errs, fmt.Errorf("mutations[%d]: patchType %q, without the field of that name", i, m.PatchType))
+			continue
+		}
+		c.out.patches = append(c.out.patches, c.compile("mutation", accessor, declared))
+	}
+	return c.done(p.Name)
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sconce.dev/sconce/api/v1alpha1"
+	"sconce.dev/sconce/control"
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/verdict"
+)
+
+// inEffect is what a ValidatingAdmissionPolicy and a MutatingAdmissionPolicy
+// have in common: bindings of one action put it in force.
+type inEffect struct {
+	info     policy.Info
+	about    *criteria
+	bindings []*bound
+	params   *paramSource
+	limits
+}
+
+// Info implements policy.Rule and policy.Mutator.
+func (e *inEffect) Info() *policy.Info { return &e.info }
+
+// Matches implements policy.Rule and policy.Mutator.
+func (e *inEffect) Matches(gk object.GroupKind) bool {
+	return e.about.mayMatch(gk) && slices.ContainsFunc(e.bindings, func(b *bound) bool { return b.about.mayMatch(gk) })
+}
+
+// rule is a ValidatingAdmissionPolicy in force.
+type rule struct {
+	inEffect
+	policy   *admissionregistrationv1.ValidatingAdmissionPolicy
+	compiled *compiled
+}
+
+var _ policy.Rule = (*rule)(nil)
+
+// actions are the actions of bindings, strictest first.
+var actions = []v1alpha1.Action{v1alpha1.Deny, v1alpha1.Warn, v1alpha1.Audit}
+
+// validating makes rules of a ValidatingAdmissionPolicy.
+func (l *loader) validating(o *object.Object) error {
+	doc := &admissionregistrationv1.ValidatingAdmissionPolicy{}
+	if err := decode(o, doc); err != nil {
+		return err
+	}
+	s := &spec{o, &doc.ObjectMeta, doc.Spec.MatchConstraints, doc.Spec.ParamKind, doc.Spec.FailurePolicy, doc.Spec.MatchConditions}
+	if err := s.check(); err != nil {
+		return err
+	}
+	if len(doc.Spec.Validations) == 0 && len(doc.Spec.AuditAnnotations) == 0 {
+		return errors.New("spec.validations and spec.auditAnnotations are both empty")
+	}
+	doc = defaulted(doc)
+	about, err := newCriteria(doc.Spec.MatchConstraints)
+	if err != nil {
+		return fmt.Errorf("spec.matchConstraints: %w", err)
+	}
+	c, err := compileValidating(doc)
+	if err != nil {
+		return err
+	}
+	source := l.source(doc.Spec.ParamKind)
+	name := ""
+	for _, action := range actions {
+		bindings := l.bindingsOf(o)[action]
+		if len(bindings) == 0 {
+			continue
+		}
+		r := &rule{inEffect{s.info(action, bindings, source, about, c), about, bindings, source, l.limits}, doc, c}
+		if name == "" {
+			name = r.info.Name
+		} else {
+			r.info.Name = policy.Name(policy.VAP, o.Name, string(action))
+		}
+		l.set.Rules = append(l.set.Rules, r)
+	}
+	return nil
+}
+
+// judgement collects what a policy says of a request through its bindings.
+type judgement struct {
+	out     control.Verdict
+	applies bool
+	seen    map[string]bool
+}
+
+func (j *judgement) add(outcome verdict.Outcome, path object.Path, message string) {
+	j.applies = true
+	if outcome == verdict.Pass {
+		return
+	}
+	if outcome == verdict.Fail || j.out.Outcome == verdict.Pass {
+		j.out.Outcome = outcome
+	}
+	key := string(outcome) + path.String() + "\x00" + message
+	if j.seen == nil {
+		j.seen = map[string]bool{}
+	}
+	if !j.seen[key] {
+		j.seen[key] = true
+		j.out.Findings = append(j.out.Findings, control.Finding{Outcome: outcome, Path: path, Message: message})
+	}
+}
+
+func (j *judgement) unknown(err error) { j.add(verdict.Unknown, nil, err.Error()) }
+
+// begin says whether a policy is about a request at all, and in which version.
+func (e *inEffect) begin(r *policy.Request, j *judgement) (q *request, resource schema.GroupVersionResource, kind schema.GroupVersionKind, ok bool) {
+	if r.Subject() == nil {
+		return nil, resource, kind, false
+	}
+	q = readRequest(r)
+	if slices.Contains(exempt, q.kind.GroupKind()) {
+		return nil, resource, kind, false
+	}
+	ok, resource, kind, err := e.about.match(q)
+	if err != nil {
+		j.unknown(fmt.Errorf("whether the policy is about the object: %w", err))
+	}
+	return q, resource, kind, ok && err == nil
+}
+
+// each calls judge with every parameter of every binding that is about a request.
+func (e *inEffect) each(q *request, r *policy.Request, j *judgement, judge func(*bound, param)) {
+	for _, b := range e.bindings {
+		ok, _, _, err := b.about.match(q)
+		if err != nil {
+			j.unknown(fmt.Errorf("whether the binding %s is about the object: %w", b.name, err))
+		}
+		if !ok || err != nil {
+			continue
+		}
+		found, more, err := e.params.find(b.ref, q, r)
+		if err != nil {
+			j.unknown(err)
+			continue
+		}
+		for _, p := range found {
+			judge(b, p)
+		}
+		if more != "" {
+			j.unknown(errors.New(notKnown(more)))
+		}
+	}
+}
+
+// Judge implements policy.Rule.
+func (x *rule) Judge(ctx context.Context, r *policy.Request) (control.Verdict, bool) {
+	j := &judgement{out: policy.Passed()}
+	q, resource, kind, ok := x.begin(r, j)
+	if !ok {
+		return j.out, j.applies
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.timeout)
+	defer cancel()
+	var e *evaluation
+	x.each(q, r, j, func(_ *bound, p param) {
+		if e == nil {
+			var err error
+			if e, err = x.compiled.evaluate(ctx, q, resource, kind); err != nil {
+				j.unknown(err)
+				return
+			}
+		}
+		e.use(p)
+		decisions, _ := e.validate(&x.policy.Spec, valueOf(p.value))
+		for _, d := range decisions {
+			j.add(d.outcome, e.locate(d), d.message)
+		}
+	})
+	return j.out, j.applies
+}
+
+// use notes what is not known of a parameter.
+func (e *evaluation) use(p param) {
+	delete(e.dark, "params")
+	if len(p.blanks) > 0 {
+		e.dark["params"] = p.blanks
+	}
+}
