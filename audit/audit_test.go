@@ -15,6 +15,8 @@ import (
 	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/all"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -26,10 +28,14 @@ func newEngine(tb testing.TB, name, documents string, opts baseline.Options) *en
 	if err := catalog.ReadSources(l); err != nil {
 		tb.Fatal(err)
 	}
+	l.ReadPolicies(all.Reader{}, policy.Options{})
 	if documents != "" {
 		if err := l.Read("test.yaml", []byte(documents)); err != nil {
 			tb.Fatal(err)
 		}
+	}
+	if err := l.Check(time.Time{}); err != nil {
+		tb.Fatal(err)
 	}
 	b, err := l.Resolve(name, opts)
 	if err != nil {

@@ -231,6 +231,24 @@ apiVersion: sconce.dev/v1alpha1
 kind: Exception
 metadata: {name: excused}
 spec: {controls: [privileged-container, host-network], match: {names: [pod-1, deploy-1]}, reason: it loads a kernel module, owner: platform, expires: "2030-01-01"}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: by-namespace}
+spec:
+  matchConstraints:
+    namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  validations: [{expression: "namespaceObject.metadata.labels.team == object.metadata.?labels.app.orValue('a')"}]
+---
+apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: alone}
+spec:
+  rules:
+  - name: no-host-network
+    match: {any: [{resources: {kinds: [Pod]}}]}
+    validate: {message: no host network, pattern: {spec: {=(hostNetwork): "false"}}}
 `, baseline.Options{})
 	for seed := range uint64(12) {
 		w := &world{

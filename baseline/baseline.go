@@ -153,6 +153,9 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 		out.Rules = append(out.Rules, rule)
 	}
+	if opts.PoliciesOnly {
+		out.Name, out.Title = "policies", "Your policies"
+	}
 	out.Rules = append(out.Rules, l.policyRules(opts, choices, off)...)
 	if len(out.Rules) == 0 {
 		return nil, fmt.Errorf("no control is on: baseline %s, with what was chosen and skipped, leaves nothing to hold anything against", name)

@@ -62,7 +62,7 @@ type Posture struct {
 // model is what one of the models keeps and reads.
 type model struct {
 	what  What
-	reads facts.Sources
+	whole *facts.Whole
 	// keepFor returns what keeps of an object for an environment; keep is that of
 	// the one that is read for.
 	keepFor func(*facts.Env) func(*object.Object) any
@@ -72,9 +72,9 @@ type model struct {
 
 // models are all of them.
 var models = []model{
-	{Identity, rbac.Whole.From(""), always(rbac.Keep), nil, func(p *Posture, kept []any, env *facts.Env) { p.Identity = rbac.NewModel(kept, env) }},
-	{Network, network.Whole.From(""), always(network.Keep), nil, func(p *Posture, kept []any, env *facts.Env) { p.Network = network.NewModel(kept, env) }},
-	{Attack, attackpath.Whole.From(""), attackpath.KeepFor, nil, func(p *Posture, kept []any, env *facts.Env) { p.Attack = attackpath.New(kept, env) }},
+	{Identity, &rbac.Whole, always(rbac.Keep), nil, func(p *Posture, kept []any, env *facts.Env) { p.Identity = rbac.NewModel(kept, env) }},
+	{Network, &network.Whole, always(network.Keep), nil, func(p *Posture, kept []any, env *facts.Env) { p.Network = network.NewModel(kept, env) }},
+	{Attack, &attackpath.Whole, attackpath.KeepFor, nil, func(p *Posture, kept []any, env *facts.Env) { p.Attack = attackpath.New(kept, env) }},
 }
 
 // always returns what keeps the same whatever the environment.
@@ -94,9 +94,12 @@ func of(what What, env *facts.Env) []model {
 // Reads returns what a cluster is asked for: whether the models come from
 // objects of a kind, or, given facts.AnyKind, from some kind of a group.
 func Reads(what What) func(object.GroupKind) bool {
-	asked := of(what, &facts.Env{})
+	var asked []facts.Sources
+	for _, m := range of(what, &facts.Env{}) {
+		asked = append(asked, m.whole.From(""))
+	}
 	return func(gk object.GroupKind) bool {
-		return slices.ContainsFunc(asked, func(m model) bool { return m.reads.Has(gk) })
+		return slices.ContainsFunc(asked, func(s facts.Sources) bool { return s.Has(gk) })
 	}
 }
 
@@ -148,7 +151,7 @@ func build(read []part, asked []model, env facts.Env) *Posture {
 // what could not be read.
 func (p *Posture) lacks(asked ...model) bool {
 	return slices.ContainsFunc(p.Problems, func(problem verdict.Problem) bool {
-		return problem.Of == (object.GroupKind{}) || slices.ContainsFunc(asked, func(m model) bool { return m.reads.Has(problem.Of) })
+		return problem.Of == (object.GroupKind{}) || slices.ContainsFunc(asked, func(m model) bool { return m.whole.From("").Has(problem.Of) })
 	})
 }
 
