@@ -16,7 +16,7 @@ func newConvert(s Streams) *cobra.Command {
 	f := &outputFlags{}
 	cmd := &cobra.Command{
 		Use:   "convert [FILE|-]",
-		Short: "Make another format from a stored scan",
+		Short: "Make another format from a stored scan, or another language of policies",
 		Long: `Convert reads what ` + "`sconce scan -o json`" + ` printed and prints it in another
 format, as if the scan had been asked for it.`,
 		Example: `  sconce scan -o json . > scan.json
@@ -37,6 +37,7 @@ format, as if the scan had been asked for it.`,
 		},
 	}
 	f.register(cmd)
+	cmd.AddCommand(newConvertPolicies(s))
 	return cmd
 }
 

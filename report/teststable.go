@@ -127,7 +127,10 @@ func (t *Tests) sum() string {
 			n += c
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) == 0 && len(t.Problems) > 0:
+		return plural(len(t.Problems), "problem", "problems")
+	case len(parts) == 0:
 		return "no cases in " + plural(len(t.Reports), "file", "files")
 	}
 	out := fmt.Sprintf("%s in %s: %s", plural(n, "case", "cases"), plural(len(t.Reports), "file", "files"), strings.Join(parts, ", "))

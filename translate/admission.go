@@ -27,6 +27,10 @@ func (w *ruleWriter) admission(name string) ([]Document, error) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: w.annotations()},
 	}
 	p.Spec.FailurePolicy = ptr.To(w.failurePolicy())
+	if w.rules[0].Validation.CEL != nil && *p.Spec.FailurePolicy == admissionregistrationv1.Ignore {
+		p.Spec.FailurePolicy = ptr.To(admissionregistrationv1.Fail)
+		w.notes = append(w.notes, "failurePolicy is Fail: Kyverno denies where an expression in CEL fails, whatever the policy's own failurePolicy, which is about its webhook")
+	}
 	p.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{ResourceRules: w.about.rules, NamespaceSelector: w.about.namespaces}
 	p.Spec.MatchConditions = tidyConditions(w.about.conditions)
 	var err error
@@ -273,6 +277,7 @@ func (w *ruleWriter) native(p *admissionregistrationv1.ValidatingAdmissionPolicy
 			p.Spec.Variables = append(p.Spec.Variables, admissionregistrationv1.Variable{Name: "oldPod", Expression: podOf("oldObject")})
 		}
 		rewrite = strings.NewReplacer(
+			"request.object.spec", "variables.pod.spec", "request.object.metadata", "variables.pod.metadata",
 			"oldObject.spec", "variables.oldPod.spec", "oldObject.metadata", "variables.oldPod.metadata",
 			"object.spec", "variables.pod.spec", "object.metadata", "variables.pod.metadata",
 		).Replace

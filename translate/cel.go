@@ -313,6 +313,19 @@ func wildRegexp(pattern string) string {
 
 // singular names an item of a list by the name of the list.
 func singular(list string) string {
+	if out := inSingular(list); !slices.Contains(taken, out) {
+		return out
+	}
+	return "item"
+}
+
+// taken are names that mean something in CEL.
+var taken = []string{
+	"type", "list", "map", "string", "int", "uint", "double", "bool", "bytes", "dyn", "object", "oldObject", "request", "params",
+	"variables", "authorizer", "namespaceObject", "duration", "timestamp", "optional", "value", "key", "entry", "text", "found", "elements", "entries",
+}
+
+func inSingular(list string) string {
 	switch {
 	case !isName(list):
 		return "item"

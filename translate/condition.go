@@ -82,7 +82,7 @@ func (w *searcher) one(c map[string]any) (string, error) {
 			w.missing = append(w.missing, o.q.expr)
 		}
 	}
-	if !key.constant && !value.constant && strings.HasSuffix(strings.ToLower(op), "equals") && value.q.shape.kind() != intValue && value.q.shape.kind() != boolValue {
+	if !value.constant && strings.HasSuffix(strings.ToLower(op), "equals") && value.q.shape.kind() != intValue && value.q.shape.kind() != boolValue {
 		w.quirk = true
 	}
 	out, err := compareOperands(strings.ToLower(op), key, value)
@@ -254,7 +254,7 @@ func compareOperands(op string, key, value operand) (string, error) {
 	case "notequals", "notequal":
 		out, err := equals(key, value)
 		if key.q.soft && key.q.maybe {
-			out = or(out, key.q.expr+".orValue(null) == null")
+			out = or(out, "!"+key.q.expr+".hasValue()")
 		}
 		return not(out), err
 	case "anyin", "allin", "anynotin", "allnotin", "in", "notin":
@@ -303,7 +303,15 @@ func equalsConstant(key query, value operand) (string, error) {
 		return never, nil
 	case int, int64, float64:
 		return equalsNumber(key, value.q.expr)
-	case bool, []any, map[string]any:
+	case bool:
+		switch {
+		case key.shape.kind() == boolValue && want:
+			return v, nil
+		case key.shape.kind() == boolValue:
+			return not(v), nil
+		}
+		return wrap(v, isUnary) + " == " + value.q.expr, nil
+	case []any, map[string]any:
 		return wrap(v, isUnary) + " == " + value.q.expr, nil
 	}
 	return "", fmt.Errorf("a comparison with a value of a kind that is not supported")
@@ -385,10 +393,27 @@ func numeric(op string, key, value operand) (string, error) {
 
 const numberText = `^[-+]?[0-9]+(\.[0-9]+)?$`
 
+// intText compares a number with a text: with the seconds of a duration, or with
+// a number.
+func intText(op, v, want string) string {
+	if d, err := time.ParseDuration(want); err == nil && want != "0" {
+		return "double(" + v + ") " + op + " " + strconv.FormatFloat(d.Seconds(), 'f', 1, 64)
+	}
+	if n, err := strconv.ParseInt(want, 10, 64); err == nil {
+		return v + " " + op + " " + strconv.FormatInt(n, 10)
+	}
+	if f, err := strconv.ParseFloat(want, 64); err == nil {
+		return "double(" + v + ") " + op + " double(" + strconv.FormatFloat(f, 'f', -1, 64) + ")"
+	}
+	return never
+}
+
 // numericText compares with a text: as durations, quantities or numbers.
 func numericText(op string, key query, want string) (string, error) {
 	v := key.must()
 	switch key.shape.kind() {
+	case intValue:
+		return intText(op, v, want), nil
 	case stringValue, quantityValue:
 		v = "string(" + v + ")"
 	default:

@@ -87,15 +87,22 @@ func entries(m query, which string, elem shape) (query, error) {
 	if k := m.shape.kind(); k != mapValue && k != anyValue && k != structValue {
 		return query{}, fmt.Errorf("of what is no map")
 	}
-	base := m.expr
+	base, lenient := m.expr, m.expr
 	if m.maybe {
-		base += ".value()"
+		base, lenient = m.expr+".value()", m.expr+".orValue({})"
 	}
-	expr := base + ".map(key, key)"
-	if which == "value" {
-		expr = base + ".map(key, " + base + "[key])"
+	write := func(base string) string {
+		if which == "value" {
+			return base + ".transformList(key, value, value)"
+		}
+		return base + ".map(key, key)"
 	}
-	return query{expr: expr, items: expr, shape: listOf(elem)}, nil
+	out := query{expr: write(lenient), items: write(lenient), shape: listOf(elem), noWildcard: which == "key"}
+	if m.maybe {
+		out.there, out.lenient = m.exists(), out.items
+		out.expr, out.items = write(base), write(base)
+	}
+	return out, nil
 }
 
 func contains(args []query) (query, error) {
@@ -129,6 +136,7 @@ func method(name string) func([]query) (query, error) {
 	}
 }
 
+// textTo calls a method of a text.
 func textTo(call string) func([]query) (query, error) {
 	return func(args []query) (query, error) {
 		if k := args[0].shape.kind(); k != stringValue && k != anyValue {

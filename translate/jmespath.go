@@ -24,6 +24,12 @@ type query struct {
 	// list. orText says that an empty list stands for an empty text.
 	items  string
 	orText bool
+	// there is the condition on which there is a list; empty where there always is
+	// one. strict is an expression of the list that fails where there is none.
+	there, strict string
+	// lenient is the list, or an empty one where working it out fails: what
+	// JMESPath flattens or filters may fail, and is null then.
+	lenient string
 	// noWildcard says that the text holds no * and no ?.
 	noWildcard bool
 }
@@ -49,7 +55,7 @@ func listOf(s shape) shape {
 // value returns the expression of the value, null where there is none.
 func (q query) value() string {
 	if q.maybe {
-		return q.expr + ".orValue(null)"
+		return "dyn(" + q.expr + ".orValue(null))"
 	}
 	return q.expr
 }
@@ -57,6 +63,8 @@ func (q query) value() string {
 // must returns the expression of the value, which fails where there is none.
 func (q query) must() string {
 	switch {
+	case q.strict != "" && !q.soft:
+		return q.strict
 	case q.items != "" && !q.maybe:
 		return q.items
 	case !q.maybe:
@@ -142,6 +150,13 @@ func (w *searcher) unbind() { w.names = w.names[:len(w.names)-1] }
 
 // search writes an expression.
 func (w *searcher) search(text string) (query, error) {
+	// Quotes keep Kyverno from making request.object that of a pod template.
+	for quoted, q := range map[string]query{"object": w.object, "oldObject": w.old} {
+		if strings.Contains(text, `request."`+quoted+`"`) {
+			text = strings.ReplaceAll(text, `request."`+quoted+`"`, "whole_"+quoted)
+			w.variables["whole_"+quoted] = q
+		}
+	}
 	node, err := jmespath.NewParser().Parse(text)
 	if err != nil {
 		return query{}, fmt.Errorf("the JMESPath %s: %w", text, err)
@@ -198,7 +213,50 @@ func (w *searcher) sub(n *jmespath.ASTNode, cur *query) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
+	if right.NodeType == jmespath.ASTFunctionExpression && l.maybe && !l.soft && l.items == "" {
+		return w.applied(l, right)
+	}
 	return w.node(right, &l)
+}
+
+// applied writes a function of a field: where there is no field, there is no
+// result.
+func (w *searcher) applied(l query, right *jmespath.ASTNode) (query, error) {
+	name := w.bind("value")
+	defer w.unbind()
+	r, err := w.node(right, &query{expr: name, shape: l.shape, noWildcard: l.noWildcard})
+	if err != nil {
+		return query{}, err
+	}
+	out := query{expr: l.expr + ".optMap(" + name + ", " + r.must() + ")", maybe: true, shape: r.shape, noWildcard: r.noWildcard}
+	if r.items != "" {
+		out.items = out.expr + ".orValue([])"
+		out.there = l.expr + ".hasValue()"
+		out.strict = strings.ReplaceAll(r.must(), name+".", l.expr+".value().")
+		if strings.Count(r.must(), name) != 1 {
+			out.strict = out.expr + ".value()"
+		}
+	}
+	return out, nil
+}
+
+// swallowed is the list, empty where working it out fails.
+func (q query) swallowed() query {
+	if q.lenient != "" {
+		q.expr, q.items, q.lenient = q.lenient, q.lenient, ""
+	}
+	return q
+}
+
+// exists returns the condition that there is a list.
+func (q query) exists() string {
+	switch {
+	case q.there != "":
+		return q.there
+	case q.maybe:
+		return q.expr + ".hasValue()"
+	}
+	return always
 }
 
 // request writes what begins with request.
@@ -278,7 +336,7 @@ func (w *searcher) field(name string, cur *query) (query, error) {
 	}
 	out := query{expr: maybe(cur.expr, name), maybe: true, soft: cur.soft, shape: sh}
 	if sh.kind() == listValue && cur.shape.sent(name) && slices.Contains(mayBeNull, name) {
-		out.items = out.expr + ".optMap(list, list == null ? [] : list).orValue([])"
+		out.items = out.expr + ".optMap(found, found == null ? [] : found).orValue([])"
 	}
 	return out, nil
 }
@@ -327,7 +385,7 @@ func indexed(cur *query, i int) (query, error) {
 	}
 	base := cur.expr
 	if cur.items != "" {
-		base = cur.items
+		base = "dyn(" + cur.items + ")"
 	}
 	return query{expr: base + "[?" + strconv.Itoa(i) + "]", maybe: true, soft: true, shape: cur.shape.elem()}, nil
 }
@@ -341,15 +399,16 @@ func (w *searcher) flatten(n *jmespath.ASTNode, cur *query) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
+	l = l.swallowed()
 	switch l.shape.kind() {
 	case listValue:
 		elem := l.shape.elem()
 		if elem.kind() == listValue || elem.kind() == anyValue {
-			return query{expr: "dyn(" + l.list() + ").flatten()", items: "dyn(" + l.list() + ").flatten()", soft: true, shape: listOf(elem.elem())}, nil
+			return query{expr: "dyn(" + l.list() + ".flatten())", items: "dyn(" + l.list() + ".flatten())", there: l.exists(), soft: true, shape: listOf(elem.elem())}, nil
 		}
-		return query{expr: l.expr, maybe: l.maybe, items: l.list(), soft: true, shape: l.shape}, nil
+		return query{expr: l.expr, maybe: l.maybe, items: l.list(), there: l.exists(), soft: true, shape: l.shape, noWildcard: l.noWildcard}, nil
 	case anyValue:
-		return query{expr: l.expr, maybe: l.maybe, items: l.list(), soft: true, shape: anyList}, nil
+		return query{expr: l.expr, maybe: l.maybe, items: l.list(), there: l.exists(), soft: true, shape: anyList}, nil
 	}
 	return query{}, fmt.Errorf("what is no list is taken for one")
 }
@@ -410,6 +469,9 @@ func (w *searcher) projection(n *jmespath.ASTNode, cur *query) (query, error) {
 	if k := l.shape.kind(); k != listValue && k != anyValue {
 		return query{}, fmt.Errorf("what is no list is taken for one")
 	}
+	if n.NodeType == jmespath.ASTFilterProjection {
+		l = l.swallowed()
+	}
 	if l.shape.kind() == anyValue {
 		l.shape = anyList
 	}
@@ -427,6 +489,7 @@ func (w *searcher) projection(n *jmespath.ASTNode, cur *query) (query, error) {
 		out := l
 		if condition != always {
 			out.items = l.list() + ".filter(" + item + ", " + condition + ")"
+			out.there = l.exists()
 			out.expr, out.maybe = out.items, false
 		}
 		out.soft = true
@@ -459,7 +522,7 @@ func projected(l, r query, item, condition string) query {
 	if condition != always {
 		expr = l.list() + ".map(" + item + ", " + condition + ", " + value + ")"
 	}
-	return query{expr: expr, items: expr, soft: true, shape: listOf(r.shape)}
+	return query{expr: expr, items: expr, there: l.exists(), soft: true, shape: listOf(r.shape), noWildcard: r.noWildcard}
 }
 
 // valuesProjection writes the values of a map.
@@ -472,6 +535,7 @@ func (w *searcher) valuesProjection(n *jmespath.ASTNode, cur *query) (query, err
 		return query{}, fmt.Errorf("the values of what is no map")
 	}
 	values := query{shape: listOf(m.shape.elem()), soft: true}
+	values.there = m.exists()
 	values.items = mapOf(m) + ".transformList(key, value, value)"
 	values.expr = values.items
 	if n.Children[1].NodeType == jmespath.ASTIdentity {
@@ -532,7 +596,7 @@ func either(a, b query) (query, error) {
 	switch k := a.shape.kind(); {
 	case k == listValue && empty:
 		a.items, a.soft, a.orText = a.list(), true, b.expr == "''"
-		a.expr, a.maybe = a.items, false
+		a.expr, a.maybe, a.there, a.strict = a.items, false, "", ""
 		return a, nil
 	case a.shape.kind() == anyValue && b.expr == "[]":
 		return query{expr: a.expr + ".orValue([])", items: a.expr + ".orValue([])", shape: anyList}, nil

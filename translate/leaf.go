@@ -259,10 +259,27 @@ func isScalar(v string) string {
 // anyCompare compares a value of which nothing is known: every element where it
 // is a list.
 func anyCompare(v, op, operand string, duration, quantity bool) string {
-	one := func(v string) string {
-		text := "string(" + v + ")"
-		scalar := isScalar(v)
-		return and(scalar, stringCompare(text, op, operand, duration, quantity))
+	condition := and(isScalar("entry"), stringCompare("string(entry)", op, operand, duration, quantity))
+	if !quantity && !duration && !numberLike.MatchString(operand) && !boolLike(operand) {
+		// Only a text can match it, or not.
+		switch plain := !strings.ContainsAny(operand, "*?"); {
+		case op == "=" && plain:
+			condition = "entry == " + quote(operand)
+		case op == "=":
+			condition = and("type(entry) == string", wild("entry", operand))
+		case op == "!" && plain:
+			condition = and(isScalar("entry"), "entry != "+quote(operand))
+		}
 	}
-	return "type(" + v + ") == list ? " + v + ".all(entry, " + one("entry") + ") : " + wrap(one(v), isOr)
+	return "dyn([" + v + "].flatten()).all(entry, " + condition + ")"
+}
+
+// boolLike says whether a pattern may match true or false.
+func boolLike(pattern string) bool {
+	for _, text := range []string{"true", "false"} {
+		if ok, err := regexp.MatchString(wildRegexp(pattern), text); ok || err != nil {
+			return true
+		}
+	}
+	return false
 }

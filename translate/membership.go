@@ -22,6 +22,18 @@ func membership(op string, key, value operand) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	out, err := memberOf(op, key, in)
+	if !value.constant && value.q.shape.kind() == listValue {
+		out = and(value.q.exists(), out) // of nothing, the operators are false
+	}
+	if !key.constant && key.q.shape.kind() == listValue && op != "anyin" && op != "anynotin" {
+		out = and(key.q.exists(), out)
+	}
+	return out, err
+}
+
+// memberOf looks for the key among values.
+func memberOf(op string, key operand, in values) (string, error) {
 	if in.fails {
 		return never, nil
 	}
@@ -48,6 +60,7 @@ type values struct {
 	constant []string
 	list     string // where they are no constants
 	noWild   bool
+	texts    bool   // the items of the list are texts
 	ranged   string // 1-5
 	fails    bool   // the operator is false whatever the key
 }
@@ -60,7 +73,7 @@ func container(value, key operand) (values, error) {
 			if value.q.orText {
 				return values{}, fmt.Errorf("the values may be an empty text")
 			}
-			return values{list: value.q.list(), noWild: value.q.noWildcard}, nil
+			return values{list: value.q.list(), noWild: value.q.noWildcard, texts: value.q.shape.elem().kind() == stringValue}, nil
 		case stringValue:
 			return values{list: "[" + value.q.must() + "]", noWild: value.q.noWildcard}, nil
 		}
@@ -227,8 +240,15 @@ func constantMember(op string, key any, in values) (string, error) {
 	}
 	var parts []string
 	for _, k := range keys {
+		if in.noWild && !strings.ContainsAny(k, "*?") {
+			parts = append(parts, quote(k)+" in "+strings.TrimSuffix(in.list, ".map(key, key)"))
+			continue
+		}
 		c := in.list + ".exists(value, "
 		text := "string(value)"
+		if in.texts {
+			text = "value"
+		}
 		match := wild(text, k)
 		if !in.noWild {
 			match = or(match, wildcardsOf(text, quote(k)))

@@ -333,9 +333,9 @@ func onValue(optional, name, condition, missing string) string {
 
 // optionalList returns the verdicts on a list that may not be there.
 func (w *patternWriter) optionalList(f subject, key string, p []any, missing string) (verdicts, error) {
-	w.names = append(w.names, "list")
+	w.names = append(w.names, "elements")
 	defer w.unbind()
-	v, err := w.list(subject{expr: "list", shape: f.shape}, key, p)
+	v, err := w.list(subject{expr: "elements", shape: f.shape}, key, p)
 	if err != nil {
 		return verdicts{}, err
 	}
@@ -343,10 +343,10 @@ func (w *patternWriter) optionalList(f subject, key string, p []any, missing str
 		if condition == missing && condition == never {
 			return never
 		}
-		if missing == always && strings.HasPrefix(condition, "list.all(") && len(splitAnd(condition)) == 1 && binding(condition) == isUnary && v.shapeIsList(f) {
-			return f.expr + ".orValue([])" + strings.TrimPrefix(condition, "list")
+		if missing == always && strings.HasPrefix(condition, "elements.all(") && len(splitAnd(condition)) == 1 && binding(condition) == isUnary && v.shapeIsList(f) {
+			return f.expr + ".orValue([])" + strings.TrimPrefix(condition, "elements")
 		}
-		return onValue(f.expr, "list", condition, missing)
+		return onValue(f.expr, "elements", condition, missing)
 	}
 	skipMissing := never
 	return verdicts{ok: in(v.ok, missing), skip: in(v.skip, skipMissing), admit: in(v.admit, missing)}, nil
@@ -422,9 +422,9 @@ func (w *patternWriter) existence(f subject, p part) (verdicts, error) {
 		if err != nil {
 			return verdicts{}, err
 		}
-		parts = append(parts, "list.exists("+item+", "+v.ok+")")
+		parts = append(parts, "elements.exists("+item+", "+v.ok+")")
 	}
-	return plain(onValue(f.expr, "list", and(parts...), always)), nil
+	return plain(onValue(f.expr, "elements", and(parts...), always)), nil
 }
 
 // wildKey returns the verdicts on the keys of a map that match a pattern.

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -122,25 +123,29 @@ func sent(tree map[string]any) (map[string]any, bool) {
 // named gives an object a name and a namespace where it has none.
 func named(tree map[string]any) map[string]any {
 	meta, _ := tree["metadata"].(map[string]any)
-	name, namespace := text(meta["name"]) != "" || text(meta["generateName"]) != "", text(meta["namespace"]) != ""
 	gk := gkOf(tree)
-	if name && namespace == object.Namespaced(gk) {
-		return tree
-	}
 	meta, tree = maps.Clone(meta), maps.Clone(tree)
 	if meta == nil {
 		meta = map[string]any{}
 	}
-	if !name {
-		meta["name"] = "web"
-	}
-	if !object.Namespaced(gk) {
+	meta["name"] = cmp.Or(dnsName(text(meta["name"])), "web")
+	if object.Namespaced(gk) {
+		meta["namespace"] = cmp.Or(dnsName(text(meta["namespace"])), "default")
+	} else {
 		delete(meta, "namespace")
-	} else if !namespace {
-		meta["namespace"] = "default"
 	}
 	tree["metadata"] = meta
 	return tree
+}
+
+// dnsName returns a text without what no name holds.
+func dnsName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune("-.:", r) {
+			return r
+		}
+		return -1
+	}, strings.ToLower(s))
 }
 
 // mayBeNull are lists that may be empty and are sent even so, as null.

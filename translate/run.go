@@ -158,6 +158,12 @@ func (w *ruleWriter) vocabulary() *vocabulary {
 			v.speaks(p, pattern)
 		}
 	}
+	for i := range r.Validation.ForEach {
+		v.expression("{{" + strings.TrimSuffix(r.Validation.ForEach[i].List, "[]") + "[]}}")
+		below := newSketch()
+		v.speaks(tree(r.Validation.ForEach[i].Pattern), below)
+		v.graft(r.Validation.ForEach[i].List, below)
+	}
 	for _, x := range []any{r.Validation.Deny, r.Validation.ForEach, r.Validation.CEL, r.Preconditions, r.CELPreconditions, r.Context} {
 		v.speaks(tree(x), nil)
 	}

@@ -170,13 +170,13 @@ func (v *vocabulary) expression(s string) {
 			v.number(i, nil)
 		}
 	}
-	for _, m := range chains.FindAllStringSubmatch(s, -1) {
-		v.chain(m[1])
+	for _, m := range chains.FindAllStringSubmatchIndex(s, -1) {
+		v.chain(s[m[2]:m[3]], strings.HasPrefix(strings.ReplaceAll(s[m[1]:], " ", ""), "||`{}`"))
 	}
 }
 
 // chain remembers a path of fields that an expression reads.
-func (v *vocabulary) chain(path string) {
+func (v *vocabulary) chain(path string, isMap bool) {
 	at := v.sketch
 	for _, step := range steps.FindAllString(path, -1) {
 		switch {
@@ -188,6 +188,26 @@ func (v *vocabulary) chain(path string) {
 			at = at.at(strings.Trim(step, `"`))
 		}
 	}
+	if isMap {
+		at.at("a")
+	}
+}
+
+// graft puts what is known of the items of a list under its path.
+func (v *vocabulary) graft(list string, item *sketch) {
+	m := chains.FindStringSubmatch(strings.TrimSuffix(list, "[]") + "[]")
+	if m == nil {
+		return
+	}
+	at := v.sketch
+	for _, step := range steps.FindAllString(m[1], -1) {
+		if strings.HasPrefix(step, "[") {
+			at = at.items()
+			continue
+		}
+		at = at.at(strings.Trim(step, `"`))
+	}
+	at.fields, at.item, at.values = item.fields, item.item, append(at.values, item.values...)
 }
 
 // tree returns any value as maps and lists.

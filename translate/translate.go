@@ -9,6 +9,7 @@
 package translate
 
 import (
+	"strconv"
 	"time"
 
 	"sconce.dev/sconce/object"
@@ -113,4 +114,70 @@ type Result struct {
 	Rules []*Rule
 	// Problems are documents that are no valid policies.
 	Problems []policy.Problem
+}
+
+// Answer is what became of a rule, in a word.
+type Answer string
+
+// The answers.
+const (
+	Equal   Answer = "equal"
+	Differs Answer = "differs"
+	Refused Answer = "refused"
+)
+
+// Answer returns what became of the rule.
+func (r *Rule) Answer() Answer {
+	switch {
+	case len(r.Refused) > 0:
+		return Refused
+	case r.Proven():
+		return Equal
+	}
+	return Differs
+}
+
+// String says on what the proof rests: equal on 1,204 objects (37 of yours, 12
+// test resources, 1,155 generated).
+func (e *Evidence) String() string {
+	if e.Difference != nil {
+		return "differs after " + count(e.Equal(), "object") + " on which both say the same"
+	}
+	out := "equal on " + count(e.Equal(), "object") + " (" + grouped(e.Own) + " of yours, " + count(e.Tests, "test resource") + ", " +
+		grouped(e.Generated) + " generated), " + grouped(e.Denied) + " of them denied"
+	if e.Undecided > 0 {
+		out += "; the original cannot judge " + grouped(e.Undecided) + " others"
+	}
+	return out
+}
+
+// Weak says why the proof says little; it is empty where it does not.
+func (e *Evidence) Weak() string {
+	switch {
+	case e.Equal() == 0:
+		return "no object was found that the rule can be asked about: give some with -f"
+	case e.About == 0:
+		return "no object was found that the rule is about: give some with -f"
+	case e.Denied == 0:
+		return "no object was found that the rule denies: give one with -f"
+	case e.Denied == e.About:
+		return "no object was found that the rule is about and admits: give one with -f"
+	}
+	return ""
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return grouped(n) + " " + noun + "s"
+}
+
+// grouped writes a number with commas.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

@@ -162,7 +162,7 @@ func (g *varier) key() string {
 func (g *varier) changed(v any, sh shape, s *sketch, depth int) any {
 	switch v := v.(type) {
 	case map[string]any:
-		if g.chance(3) && depth > 1 {
+		if g.chance(3) && depth > 1 && !slices.ContainsFunc(kept, func(k string) bool { return v[k] != nil }) {
 			return map[string]any{}
 		}
 		g.change(v, sh, s, depth)

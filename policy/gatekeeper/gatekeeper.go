@@ -61,6 +61,7 @@ func Load(docs []*object.Object, opts policy.Options) *policy.Set {
 			l.mutator(o)
 		}
 	}
+	sortMutators(l.set.Mutators)
 	return l.set
 }
 
@@ -89,7 +90,7 @@ func (l *loader) template(o *object.Object) {
 		if l.templates[t.Kind].Object.Root.Equal(o.Root) {
 			return
 		}
-		err = fault(o, nil, "there is another ConstraintTemplate for %s, at %s", t.Kind, location(l.templates[t.Kind].Object))
+		err = fault(o, nil, "there is another ConstraintTemplate for %s, at %s", t.Kind, whereIs(l.templates[t.Kind].Object))
 	}
 	if err != nil {
 		l.problem(o, err)
@@ -100,8 +101,8 @@ func (l *loader) template(o *object.Object) {
 	l.templates[t.Kind] = t
 }
 
-// location returns where a document is, for people.
-func location(o *object.Object) string {
+// whereIs returns where a document is, for people.
+func whereIs(o *object.Object) string {
 	p := o.Position(nil)
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }

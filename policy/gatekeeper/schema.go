@@ -19,7 +19,6 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	apivalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"sconce.dev/sconce/object"
@@ -190,7 +189,7 @@ func (s *schema) check(tree map[string]any, name string) error {
 	if errs := apivalidation.IsDNS1123Subdomain(name); len(errs) > 0 {
 		return fmt.Errorf("the name %q: %s", name, strings.Join(errs, "; "))
 	}
-	if errs := validation.ValidateCustomResource(field.NewPath(""), tree, s.validator); len(errs) > 0 {
+	if errs := validation.ValidateCustomResource(nil, tree, s.validator); len(errs) > 0 {
 		return &SchemaError{errs.ToAggregate()}
 	}
 	unknown := pruning.PruneWithOptions(runtime.DeepCopyJSON(tree), s.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})

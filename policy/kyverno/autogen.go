@@ -118,15 +118,15 @@ func (s *RuleSpec) patchesJSON() bool {
 
 func (r *Resources) suitsTemplates() bool {
 	return r.Name == "" && len(r.Names) == 0 && r.Selector == nil && r.Annotations == nil &&
-		(len(r.Kinds) <= 1 || !containsKind(r.Kinds, "Pod"))
+		(len(r.Kinds) <= 1 || !containsPod(r.Kinds))
 }
 
-// containsKind says whether a kind, in whatever version, is in a list.
-func containsKind(list []string, kind string) bool {
+// containsPod says whether pods, in whatever version, are in a list of kinds.
+func containsPod(list []string) bool {
 	return slices.ContainsFunc(list, func(s string) bool {
-		_, k := groupVersionKind(s)
-		k, _, _ = strings.Cut(k, "/")
-		return k == kind
+		_, kind := groupVersionKind(s)
+		kind, _, _ = strings.Cut(kind, "/")
+		return kind == "Pod"
 	})
 }
 
@@ -171,11 +171,11 @@ func (m *Match) kinds() []string {
 // and Kyverno does not know, which it takes to have a template.
 func (r *Rule) generated(controllers []string) []*Rule {
 	kinds := r.Match.kinds()
-	if !containsKind(kinds, "Pod") {
+	if !containsPod(kinds) {
 		return nil
 	}
 	if r.Exclude != nil {
-		if excluded := r.Exclude.kinds(); len(excluded) > 0 && !containsKind(excluded, "Pod") {
+		if excluded := r.Exclude.kinds(); len(excluded) > 0 && !containsPod(excluded) {
 			return nil
 		}
 	}
@@ -314,7 +314,7 @@ func (m *Match) forKinds(controllers []string, all, match bool) Match {
 	change := func(filters []Filter) []Filter {
 		filters = slices.Clone(filters)
 		for i := range filters {
-			if all || containsKind(filters[i].Resources.Kinds, "Pod") {
+			if all || containsPod(filters[i].Resources.Kinds) {
 				filters[i].Resources.Kinds = kinds
 			}
 		}

@@ -39,7 +39,7 @@ func (s *scope) resolve(e *entry) error {
 	case e.GlobalReference != nil:
 		value, err = s.globalReference(e)
 	default:
-		value, err = s.imageRegistry(e)
+		return s.imageRegistry(e)
 	}
 	if err != nil {
 		return err
@@ -184,12 +184,12 @@ func (s *scope) globalReference(e *entry) (any, error) {
 }
 
 // imageRegistry asks no registry.
-func (s *scope) imageRegistry(e *entry) (any, error) {
+func (s *scope) imageRegistry(e *entry) error {
 	ref, err := s.text("context "+e.Name+": imageRegistry.reference", e.ImageRegistry.Reference)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, s.notTold(e.Name, "what the registry says of the image %s", ref)
+	return s.notTold(e.Name, "what the registry says of the image %s", ref)
 }
 
 // refine applies the expression of an entry to what was found.

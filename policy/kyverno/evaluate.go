@@ -226,13 +226,13 @@ func (e *evaluation) rules(picked func(*Rule) bool, run func(*Rule) *Response) [
 		if response == nil {
 			continue
 		}
-		response.Policy, response.Rule = e.p.Name, r.Name
-		applied := response.Status == Pass || response.Status == Fail
-		if response.Status == Fail && e.p.Annotations["policies.kyverno.io/scored"] == "false" && !e.subject.strict {
-			response.Status = Warn
+		named := *response
+		named.Policy, named.Rule = e.p.Name, r.Name
+		if named.Status == Fail && e.p.Annotations["policies.kyverno.io/scored"] == "false" && !e.subject.strict {
+			named.Status = Warn
 		}
-		out = append(out, *response)
-		if e.p.Spec.ApplyRules == "One" && applied {
+		out = append(out, named)
+		if e.p.Spec.ApplyRules == "One" && (response.Status == Pass || response.Status == Fail) {
 			break
 		}
 	}
@@ -242,7 +242,13 @@ func (e *evaluation) rules(picked func(*Rule) bool, run func(*Rule) *Response) [
 // validates says whether a rule is run in the phase of validation on the object: a
 // generated rule is for its own kinds only.
 func (e *evaluation) validates(r *Rule) bool {
-	return r.hasValidate() && (r.controllers == nil || slices.Contains(r.controllers, e.subject.gvk.Kind))
+	return r.hasValidate() && e.suits(r)
+}
+
+// suits says whether a rule is run for objects of the kind: a rule that validates
+// and was generated is for its own controllers only.
+func (e *evaluation) suits(r *Rule) bool {
+	return r.controllers == nil || !r.hasValidate() || slices.Contains(r.controllers, e.subject.gvk.Kind)
 }
 
 func (e *evaluation) validate() []Response {
@@ -292,14 +298,14 @@ func (e *evaluation) apply(r *Rule) *Response {
 		return &Response{Type: kind, Status: Skip, Message: "rule is skipped due to policy exceptions " + strings.Join(names, ", "), Exceptions: names}
 	}
 	out := r.check(s, excused)
-	if out == nil {
-		return nil
+	if out != nil && out.Type != kind {
+		out.Type = kind
 	}
-	out.Type = kind
 	return out
 }
 
-// check is what a rule does where it is about the request.
+// check is what a rule does where it is about the request. Who calls it does not
+// change what it returns, but for the type.
 type check func(s *scope, excused []*Exception) *Response
 
 // kind is the type of a rule.

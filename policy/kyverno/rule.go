@@ -49,6 +49,7 @@ func (p *Policy) load(out *policy.Set, timeout time.Duration) {
 			continue
 		}
 		r.info = p.info(r.variants)
+		r.slow = slices.ContainsFunc(r.variants, (*Rule).slow)
 		if r.variants[0].hasMutate() {
 			mutators = append(mutators, r)
 			continue
@@ -76,7 +77,8 @@ type rule struct {
 	variants []*Rule
 	info     *policy.Info
 	timeout  time.Duration
-	one      bool
+	one      bool // only the first rule of the policy that applies is run
+	slow     bool // the time must be bounded
 }
 
 // info is what rules of a policy say of themselves.
@@ -235,7 +237,7 @@ func (r *rule) begin(ctx context.Context, q *policy.Request) (e *evaluation, don
 		out := policy.Unknown("whether the webhook of the policy is asked cannot be decided: its matchConditions depend on what is not known")
 		return e, done, &out, true
 	}
-	if slices.ContainsFunc(r.variants, func(v *Rule) bool { return v.slow() }) {
+	if r.slow {
 		e.ctx, done = context.WithTimeout(ctx, r.timeout)
 	}
 	return e, done, nil, true
@@ -244,7 +246,7 @@ func (r *rule) begin(ctx context.Context, q *policy.Request) (e *evaluation, don
 // concerns says whether a rule may be about the object of a request.
 func (r *rule) concerns(e *evaluation) bool {
 	return e.inNamespace() && slices.ContainsFunc(r.variants, func(v *Rule) bool {
-		return (v.controllers == nil || e.validates(v)) && matches(v.match, v.exclude, e.subject) != no
+		return e.suits(v) && matches(v.match, v.exclude, e.subject) != no
 	})
 }
 
@@ -264,15 +266,16 @@ func (r *rule) Judge(ctx context.Context, q *policy.Request) (control.Verdict, b
 	if r.one {
 		return e.verdict(r.first(e))
 	}
-	var responses []*Response
-	for _, variant := range r.variants {
-		if variant.controllers != nil && !e.validates(variant) {
-			continue
+	if r.info.Unsupported != "" {
+		if r.concerns(e) {
+			return policy.Unknown(r.info.Unsupported), true
 		}
-		if r.info.Unsupported != "" {
-			if matches(variant.match, variant.exclude, e.subject) != no {
-				return policy.Unknown(r.info.Unsupported), true
-			}
+		return control.Verdict{}, false
+	}
+	var few [2]*Response
+	responses := few[:0]
+	for _, variant := range r.variants {
+		if !e.suits(variant) {
 			continue
 		}
 		if out := e.run(variant); out != nil {

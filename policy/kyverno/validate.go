@@ -32,6 +32,7 @@ type body struct {
 	anyPattern []*patternCheck
 	isAny      bool
 	each       []*body
+	passed     *Response // what is said where all is well
 }
 
 // patternCheck is a pattern: compiled where it has no variables.
@@ -112,6 +113,7 @@ func (r *Rule) compileValidation(p *Policy) error {
 // body prepares a foreach, or the validation itself.
 func (r *Rule) body(f ForEach) (*body, error) {
 	out := &body{rule: r, list: f.List, steps: elementPath(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
+	out.passed = &Response{Type: TypeValidate, Status: Pass, Message: fmt.Sprintf("validation rule '%s' passed.", r.Name)}
 	if f.Deny != nil {
 		out.denies, out.deny = true, f.Deny.Conditions
 	}
@@ -254,7 +256,7 @@ func (b *body) validateDeny(s *scope) *Response {
 		return failed(TypeValidate, "evaluating the conditions of deny", err)
 	}
 	if !holds {
-		return &Response{Status: Pass, Message: fmt.Sprintf("validation rule '%s' passed.", b.rule.Name)}
+		return b.passed
 	}
 	out := &Response{Status: Fail, Message: b.denyMessage(s, message), Path: s.evidence(reads)}
 	if out.Path == nil && s.at != nil {
@@ -303,7 +305,7 @@ func (b *body) matchPattern(s *scope, resource any) *Response {
 	m := p.Match(resource)
 	switch {
 	case m == nil:
-		return &Response{Status: Pass, Message: fmt.Sprintf("validation rule '%s' passed.", b.rule.Name)}
+		return b.passed
 	case m.Skip:
 		return &Response{Status: Skip, Message: m.Message}
 	case m.Path == nil:

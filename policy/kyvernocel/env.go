@@ -4,8 +4,11 @@ package kyvernocel
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/cel-go/cel"
 	celast "github.com/google/cel-go/common/ast"
@@ -95,13 +98,14 @@ func newEnviron(f flavour) (*environ, error) {
 	if err != nil {
 		return nil, err
 	}
-	variables := &variableTypes{VariablesProvider: compiler.NewVariablesProvider(env.CELTypeProvider()), inner: env.CELTypeProvider()}
+	variables := &variableTypes{Provider: env.CELTypeProvider()}
+	variables.reset()
 	provider := apiservercel.NewDeclTypeProvider(compiler.NamespaceType, compiler.RequestType)
 	declared, err := provider.EnvOptions(variables)
 	if err != nil {
 		return nil, err
 	}
-	options := append(base, declared...)
+	options := slices.Concat(base, declared)
 	if f.kind == Mutating || f.kind == Deleting {
 		options = append(options, common.ResolverEnvOption(&mutation.DynamicTypeResolver{}))
 	}
@@ -238,11 +242,48 @@ func orValue() []cel.EnvOption {
 
 const orValueFunction = "__or_value__"
 
-// variableTypes are the types of a policy's variables.
+// variableTypes gives the variables of the policy that is compiled their types.
+// Programs of other policies are run meanwhile, and ask for other types.
 type variableTypes struct {
-	*compiler.VariablesProvider
-	inner types.Provider
+	types.Provider
+	fields atomic.Pointer[map[string]*types.Type]
 }
 
 // reset forgets the variables of the policy before.
-func (v *variableTypes) reset() { v.VariablesProvider = compiler.NewVariablesProvider(v.inner) }
+func (v *variableTypes) reset() { v.fields.Store(&map[string]*types.Type{}) }
+
+// register declares a variable.
+func (v *variableTypes) register(name string, t *types.Type) {
+	fields := maps.Clone(*v.fields.Load())
+	fields[name] = t
+	v.fields.Store(&fields)
+}
+
+// FindStructType implements types.Provider.
+func (v *variableTypes) FindStructType(name string) (*types.Type, bool) {
+	if name == compiler.VariablesType.DeclaredTypeName() {
+		return variablesType, true
+	}
+	return v.Provider.FindStructType(name)
+}
+
+// FindStructFieldNames implements types.Provider.
+func (v *variableTypes) FindStructFieldNames(name string) ([]string, bool) {
+	if name == compiler.VariablesType.DeclaredTypeName() {
+		return slices.Sorted(maps.Keys(*v.fields.Load())), true
+	}
+	return v.Provider.FindStructFieldNames(name)
+}
+
+// FindStructFieldType implements types.Provider.
+func (v *variableTypes) FindStructFieldType(name, field string) (*types.FieldType, bool) {
+	if name != compiler.VariablesType.DeclaredTypeName() {
+		return v.Provider.FindStructFieldType(name, field)
+	}
+	if t := (*v.fields.Load())[field]; t != nil {
+		return &types.FieldType{Type: t}, true
+	}
+	return nil, false
+}
+
+var variablesType = types.NewTypeTypeWithParam(compiler.VariablesType)

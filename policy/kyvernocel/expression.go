@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/google/cel-go/cel"
 	celast "github.com/google/cel-go/common/ast"
@@ -25,7 +26,13 @@ type expression struct {
 	ast     *cel.Ast
 	env     *cel.Env
 	reads   reads
+	// parts are the programs of parts of the expression, by their numbers: see
+	// blame.
+	parts sync.Map
 }
+
+// interpretable is what is evaluated.
+type interpretable = cel.Program
 
 // reads is what an expression, and the variables that it uses, read beside the
 // object.
@@ -114,7 +121,7 @@ func (c *compilation) variable(name, source string) error {
 		c.names = append(c.names, name)
 	}
 	c.variables[name] = e
-	c.env.variables.RegisterField(name, e.ast.OutputType())
+	c.env.variables.register(name, e.ast.OutputType())
 	return nil
 }
 

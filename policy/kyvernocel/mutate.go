@@ -99,14 +99,14 @@ func (m *patch) merge(value ref.Val, a *activation) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !known && hasList(whole) {
+		return nil, &unknownError{fmt.Sprintf("how lists of %s are merged is not known: its definition says so", gvk.GroupKind())}
+	}
 	merge := apipatch.ApplyStructuredMergeDiff
 	if m.atomic {
 		merge = mergeAtomic
 	}
 	merged, err := merge(converter, original, change)
-	if err != nil && !known {
-		return nil, &unknownError{fmt.Sprintf("the schema of %s is not known, and what is applied has lists: %v", gvk.GroupKind(), err)}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("applying the Object: %w", err)
 	}
@@ -115,6 +115,21 @@ func (m *patch) merge(value ref.Val, a *activation) (map[string]any, error) {
 		return nil, fmt.Errorf("applying the Object makes %T", merged)
 	}
 	return out.Object, nil
+}
+
+// hasList says whether there is a list in a value.
+func hasList(v any) bool {
+	switch v := v.(type) {
+	case []any:
+		return true
+	case map[string]any:
+		for _, item := range v {
+			if hasList(item) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // jsonTree returns a tree that can be copied: with the types that JSON has.
@@ -163,10 +178,22 @@ func mergeAtomic(converter managedfields.TypeConverter, original runtime.Object,
 // builtin knows how the fields of Kubernetes' own types are merged.
 var builtin = sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) })
 
+// knowsBuiltin says whether a kind is one of Kubernetes' own that are applied;
+// some, as Binding, are only created.
+func knowsBuiltin(gvk schema.GroupVersionKind) bool {
+	if !scheme.Scheme.Recognizes(gvk) {
+		return false
+	}
+	empty := &unstructured.Unstructured{}
+	empty.SetGroupVersionKind(gvk)
+	_, err := builtin().ObjectToTyped(empty)
+	return err == nil
+}
+
 // converterOf returns what knows how the fields of a kind are merged. Known is
 // false where only what is in the object says it.
 func converterOf(gvk schema.GroupVersionKind, l *lookup) (converter managedfields.TypeConverter, known bool, err error) {
-	if scheme.Scheme.Recognizes(gvk) {
+	if knowsBuiltin(gvk) {
 		return builtin(), true, nil
 	}
 	if crd := l.definition(gvk); crd != nil {

@@ -147,15 +147,17 @@ func NewCompiler(caps *ast.Capabilities) *ast.Compiler {
 // are in all.
 func byFile(err error, modules map[string]*ast.Module) map[string]error {
 	var list ast.Errors
-	out := map[string]error{}
+	found := map[string]ast.Errors{}
 	if errors.As(err, &list) {
 		for _, e := range list {
-			if e.Location == nil || modules[e.Location.File] == nil {
-				continue
+			if e.Location != nil && modules[e.Location.File] != nil {
+				found[e.Location.File] = append(found[e.Location.File], e)
 			}
-			have, _ := out[e.Location.File].(ast.Errors)
-			out[e.Location.File] = append(have, e)
 		}
+	}
+	out := map[string]error{}
+	for name, errs := range found {
+		out[name] = errs
 	}
 	if len(out) == 0 {
 		for name := range modules {

@@ -59,6 +59,10 @@ type compilation struct {
 	errs []error
 }
 
+// maxExpressions is how many expressions one policy may have: each takes time to
+// compile.
+const maxExpressions = 1000
+
 // newCompilation begins to compile a policy with or without variables.
 func newCompilation(variables []admissionregistrationv1.Variable, declared cel.OptionalVariableDeclarations) (*compilation, error) {
 	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}}, read: map[string]*reads{}}
@@ -115,6 +119,9 @@ func (c *compilation) matchConditions(all []admissionregistrationv1.MatchConditi
 
 // compileValidating compiles a ValidatingAdmissionPolicy.
 func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*compiled, error) {
+	if n := len(p.Spec.Variables) + len(p.Spec.MatchConditions) + len(p.Spec.Validations) + len(p.Spec.AuditAnnotations); n > maxExpressions {
+		return nil, fmt.Errorf("policy %s has %d expressions; no more than %d are read", p.Name, n, maxExpressions)
+	}
 	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
 	c, err := newCompilation(p.Spec.Variables, declared)
 	if err != nil {
@@ -140,6 +147,9 @@ func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*c
 
 // compileMutating compiles a MutatingAdmissionPolicy.
 func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*compiled, error) {
+	if n := len(p.Spec.Variables) + len(p.Spec.MatchConditions) + len(p.Spec.Mutations); n > maxExpressions {
+		return nil, fmt.Errorf("policy %s has %d expressions; no more than %d are read", p.Name, n, maxExpressions)
+	}
 	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
 	c, err := newCompilation(p.Spec.Variables, declared)
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -55,25 +57,39 @@ func Load(docs []*object.Object, opts policy.Options) *policy.Set {
 		}
 	}
 	l.params = params
-	seen := map[object.Ref]bool{}
-	each := func(docs []*object.Object, load func(*object.Object) error) {
-		slices.SortStableFunc(docs, func(a, b *object.Object) int { return cmp.Compare(a.Name, b.Name) })
-		for _, o := range docs {
-			id := object.Ref{Kind: o.Kind, Name: o.Name}
-			if seen[id] {
-				l.problem(o, nil, errors.New("a policy of this name was read before; this one is left out"))
-				continue
-			}
-			seen[id] = true
-			if err := load(o); err != nil {
-				l.problem(o, nil, err)
-			}
-		}
-	}
-	each(validating, l.validating)
-	each(mutating, l.mutating)
+	l.each(validating, l.validating)
+	l.each(mutating, l.mutating)
 	l.unused()
 	return l.set
+}
+
+// each reads policies, several at a time, and puts them in force in the order of
+// their names.
+func (l *loader) each(docs []*object.Object, read func(*object.Object) (putInForce func(), err error)) {
+	slices.SortStableFunc(docs, func(a, b *object.Object) int { return cmp.Compare(a.Name, b.Name) })
+	finish := make([]func(), len(docs))
+	errs := make([]error, len(docs))
+	var wait sync.WaitGroup
+	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, o := range docs {
+		if i > 0 && docs[i-1].Name == o.Name {
+			errs[i] = errors.New("a policy of this name was read before; this one is left out")
+			continue
+		}
+		free <- struct{}{}
+		wait.Go(func() {
+			finish[i], errs[i] = read(o)
+			<-free
+		})
+	}
+	wait.Wait()
+	for i, o := range docs {
+		if errs[i] != nil {
+			l.problem(o, nil, errs[i])
+		} else {
+			finish[i]()
+		}
+	}
 }
 
 // limits bound one rule over one object.
@@ -341,7 +357,7 @@ func inForce(bindings []*bound) string {
 	var names []string
 	for _, b := range bindings {
 		if b.doc == nil {
-			return "No binding puts it in force, so an API server ignores it; it is judged as if one did, for everything, with Deny."
+			return "No binding puts it in force, so an API server ignores it; it is judged as if one did, for everything."
 		}
 		names = append(names, b.name)
 	}

@@ -94,8 +94,8 @@ func load(tb testing.TB, manifest string) *enginepolicy.Set {
 // about is what policies of tests are about.
 const about = `matchConstraints: {resourceRules: [{apiGroups: ["", apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods, deployments, namespaces, secrets]}]}`
 
-// validating is a policy with a spec.
-func validating(name, spec string) string {
+// validatingPolicy is a policy with a spec.
+func validatingPolicy(name, spec string) string {
 	if !strings.Contains(spec, "matchConstraints") {
 		spec = about + ", " + spec
 	}
@@ -129,7 +129,7 @@ func TestRules(t *testing.T) {
 	limit := func(more string) string {
 		return "---\n{apiVersion: example.com/v1, kind: Limit, metadata: {name: few, labels: {env: prod}}, maxReplicas: 5" + more + "}\n"
 	}
-	limited := validating("p", `paramKind: {apiVersion: example.com/v1, kind: Limit}, validations: [{expression: "object.spec.replicas <= params.maxReplicas", messageExpression: "'at most ' + string(params.maxReplicas)"}]`)
+	limited := validatingPolicy("p", `paramKind: {apiVersion: example.com/v1, kind: Limit}, validations: [{expression: "object.spec.replicas <= params.maxReplicas", messageExpression: "'at most ' + string(params.maxReplicas)"}]`)
 	for _, c := range []struct {
 		name, policies, object, cluster string
 		complete                        bool
@@ -137,42 +137,42 @@ func TestRules(t *testing.T) {
 		can                             []string
 		want                            string
 	}{
-		{name: "passes", policies: validating("p", `validations: [{expression: "object.spec.replicas < 10"}]`), want: "pass"},
-		{name: "fails, without a binding", policies: validating("p", `validations: [{expression: "object.spec.replicas < 5"}]`), want: `fail; fail at "spec.replicas": failed expression: object.spec.replicas < 5`},
-		{name: "errs", policies: validating("p", `validations: [{expression: "object.spec.paused == true"}]`), want: `unknown; unknown at "spec": expression 'object.spec.paused == true' resulted in error: no such key: paused`},
-		{name: "a field that is empty is not there", policies: validating("p", `validations: [{expression: "!has(object.spec.minReadySeconds)"}]`), object: strings.Replace(web, "replicas: 7", "minReadySeconds: 0", 1), want: "pass"},
-		{name: "a type that is wrong", policies: validating("p", `validations: [{expression: "true"}]`), object: strings.Replace(web, "replicas: 7", "replicas: many", 1), want: `unknown; unknown at "": the object is not a valid Deployment: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32`},
-		{name: "the container", policies: validating("p", `validations: [{expression: "object.spec.template.spec.containers.all(c, c.image.startsWith('a/'))", message: "image"}]`), want: `fail; fail at "spec.template.spec.containers[side].image": image`},
-		{name: "not exists", policies: validating("p", `validations: [{expression: "!object.spec.template.spec.containers.exists(c, c.?env.orValue([]).exists(e, e.value == 'z'))", message: "env"}]`),
+		{name: "passes", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), want: "pass"},
+		{name: "fails, without a binding", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 5"}]`), want: `fail; fail at "spec.replicas": failed expression: object.spec.replicas < 5`},
+		{name: "errs", policies: validatingPolicy("p", `validations: [{expression: "object.spec.paused == true"}]`), want: `unknown; unknown at "spec": expression 'object.spec.paused == true' resulted in error: no such key: paused`},
+		{name: "a field that is empty is not there", policies: validatingPolicy("p", `validations: [{expression: "!has(object.spec.minReadySeconds)"}]`), object: strings.Replace(web, "replicas: 7", "minReadySeconds: 0", 1), want: "pass"},
+		{name: "a type that is wrong", policies: validatingPolicy("p", `validations: [{expression: "true"}]`), object: strings.Replace(web, "replicas: 7", "replicas: many", 1), want: `unknown; unknown at "": the object is not a valid Deployment: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32`},
+		{name: "the container", policies: validatingPolicy("p", `validations: [{expression: "object.spec.template.spec.containers.all(c, c.image.startsWith('a/'))", message: "image"}]`), want: `fail; fail at "spec.template.spec.containers[side].image": image`},
+		{name: "not exists", policies: validatingPolicy("p", `validations: [{expression: "!object.spec.template.spec.containers.exists(c, c.?env.orValue([]).exists(e, e.value == 'z'))", message: "env"}]`),
 			want: `fail; fail at "spec.template.spec.containers[side].env[X].value": env`},
-		{name: "a variable of several lists", policies: validating("p", `variables: [{name: s, expression: "object.spec.template.spec"}, {name: all, expression: "variables.s.containers + variables.s.?initContainers.orValue([])"}],
+		{name: "a variable of several lists", policies: validatingPolicy("p", `variables: [{name: s, expression: "object.spec.template.spec"}, {name: all, expression: "variables.s.containers + variables.s.?initContainers.orValue([])"}],
   validations: [{expression: "variables.all.all(c, !c.image.startsWith('e/'))", message: "image"}]`), want: `fail; fail at "spec.template.spec.initContainers[init].image": image`},
-		{name: "filtered", policies: validating("p", `validations: [{expression: "object.spec.template.spec.containers.filter(c, c.name != 'app').all(c, !c.image.startsWith('c/'))", message: "image"}]`),
+		{name: "filtered", policies: validatingPolicy("p", `validations: [{expression: "object.spec.template.spec.containers.filter(c, c.name != 'app').all(c, !c.image.startsWith('c/'))", message: "image"}]`),
 			want: `fail; fail at "spec.template.spec.containers[side].image": image`},
-		{name: "the operand", policies: validating("p", `validations: [{expression: "object.metadata.labels.app == 'web' && (object.spec.replicas < 3 || object.spec.replicas == 9)", message: "m"}]`), want: `fail; fail at "spec.replicas": m`},
-		{name: "operations", policies: validating("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: ["*"], operations: [UPDATE], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
-		{name: "selected", policies: validating("p", `validations: [{expression: "false", message: nope}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: web}}}`), want: `fail; fail at "": nope`},
-		{name: "not selected", policies: validating("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`), want: "none"},
-		{name: "labels not known", policies: validating("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`),
+		{name: "the operand", policies: validatingPolicy("p", `validations: [{expression: "object.metadata.labels.app == 'web' && (object.spec.replicas < 3 || object.spec.replicas == 9)", message: "m"}]`), want: `fail; fail at "spec.replicas": m`},
+		{name: "operations", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: ["*"], operations: [UPDATE], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
+		{name: "selected", policies: validatingPolicy("p", `validations: [{expression: "false", message: nope}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: web}}}`), want: `fail; fail at "": nope`},
+		{name: "not selected", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`), want: "none"},
+		{name: "labels not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`),
 			object: strings.Replace(web, "app: web}}", "app: {unknown: template}}}", 1), want: `unknown; unknown at "": whether the binding b is about the object: the label app is not known`},
-		{name: "a name is excluded", policies: validating("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}], excludeResourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
-		{name: "a name that is generated", policies: validating("p", `matchConstraints: {resourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`),
+		{name: "a name is excluded", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}], excludeResourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
+		{name: "a name that is generated", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`),
 			object: strings.Replace(web, "name: web", "generateName: web", 1), want: `unknown; unknown at "": whether the policy is about the object: the name that the API server generates is not known`},
-		{name: "namespace not known", policies: validating("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'prod'"}]`), want: `unknown; unknown at "": the namespace shop, which is not among what was read, is needed`},
-		{name: "namespace known", policies: validating("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'test'", message: m}]`), cluster: shop, want: `fail; fail at "": m`},
-		{name: "selector of namespaces", policies: validating("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`), cluster: shop, want: "none"},
-		{name: "selector by the name of the namespace", policies: validating("p", `validations: [{expression: "false", message: m}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}`), cluster: shop, want: `fail; fail at "": m`},
-		{name: "selector of namespaces, not known", policies: validating("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`),
+		{name: "namespace not known", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'prod'"}]`), want: `unknown; unknown at "": the namespace shop, which is not among what was read, is needed`},
+		{name: "namespace known", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'test'", message: m}]`), cluster: shop, want: `fail; fail at "": m`},
+		{name: "selector of namespaces", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`), cluster: shop, want: "none"},
+		{name: "selector by the name of the namespace", policies: validatingPolicy("p", `validations: [{expression: "false", message: m}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}`), cluster: shop, want: `fail; fail at "": m`},
+		{name: "selector of namespaces, not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`),
 			want: `unknown; unknown at "": whether the binding b is about the object: the namespace shop, which is not among what was read, is needed`},
-		{name: "user not known", policies: validating("p", `matchConditions: [{name: a, expression: "!('system:nodes' in request.userInfo.groups)"}], validations: [{expression: "false"}]`), want: `unknown; unknown at "": who asks (request.userInfo) is not known`},
-		{name: "user does not matter", policies: validating("p", `validations: [{expression: "object.spec.replicas == 7 || request.userInfo.username == 'ann'"}]`), want: "pass"},
-		{name: "whether the user has groups", policies: validating("p", `validations: [{expression: "has(request.userInfo.groups)"}]`), want: `unknown; unknown at "": who asks (request.userInfo) is not known`},
-		{name: "user known", policies: validating("p", `validations: [{expression: "request.userInfo.username == 'ann'", message: m}]`), user: "joe", want: `fail; fail at "": m`},
-		{name: "rights", policies: validating("p", `validations: [{expression: "authorizer.group('apps').resource('deployments').check('delete').allowed()", message: m}]`), user: "joe", cluster: shop, can: []string{"ann"}, want: `fail; fail at "": m`},
-		{name: "rights that are held", policies: validating("p", `validations: [{expression: "authorizer.requestResource.check('delete').allowed()"}]`), user: "ann", cluster: shop, can: []string{"ann"}, want: "pass"},
-		{name: "rights not known", policies: validating("p", `validations: [{expression: "authorizer.requestResource.check('unknown').allowed()"}]`), user: "ann", cluster: shop, want: `unknown; unknown at "": whether ann may unknown deployments is not known`},
-		{name: "rights of nobody", policies: validating("p", `validations: [{expression: "authorizer.requestResource.check('delete').allowed()"}]`), cluster: shop, want: `unknown; unknown at "": who asks, and so what they may do, is needed`},
-		{name: "rights of an account", policies: validating("p", `validations: [{expression: "authorizer.serviceAccount('shop', 'web').path('/x').check('get').allowed()"}]`), user: "joe", cluster: shop, can: []string{"system:serviceaccount:shop:web"}, want: "pass"},
+		{name: "user not known", policies: validatingPolicy("p", `matchConditions: [{name: a, expression: "!('system:nodes' in request.userInfo.groups)"}], validations: [{expression: "false"}]`), want: `unknown; unknown at "": who asks (request.userInfo) is not known`},
+		{name: "user does not matter", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas == 7 || request.userInfo.username == 'ann'"}]`), want: "pass"},
+		{name: "whether the user has groups", policies: validatingPolicy("p", `validations: [{expression: "has(request.userInfo.groups)"}]`), want: `unknown; unknown at "": who asks (request.userInfo) is not known`},
+		{name: "user known", policies: validatingPolicy("p", `validations: [{expression: "request.userInfo.username == 'ann'", message: m}]`), user: "joe", want: `fail; fail at "": m`},
+		{name: "rights", policies: validatingPolicy("p", `validations: [{expression: "authorizer.group('apps').resource('deployments').check('delete').allowed()", message: m}]`), user: "joe", cluster: shop, can: []string{"ann"}, want: `fail; fail at "": m`},
+		{name: "rights that are held", policies: validatingPolicy("p", `validations: [{expression: "authorizer.requestResource.check('delete').allowed()"}]`), user: "ann", cluster: shop, can: []string{"ann"}, want: "pass"},
+		{name: "rights not known", policies: validatingPolicy("p", `validations: [{expression: "authorizer.requestResource.check('unknown').allowed()"}]`), user: "ann", cluster: shop, want: `unknown; unknown at "": whether ann may unknown deployments is not known`},
+		{name: "rights of nobody", policies: validatingPolicy("p", `validations: [{expression: "authorizer.requestResource.check('delete').allowed()"}]`), cluster: shop, want: `unknown; unknown at "": who asks, and so what they may do, is needed`},
+		{name: "rights of an account", policies: validatingPolicy("p", `validations: [{expression: "authorizer.serviceAccount('shop', 'web').path('/x').check('get').allowed()"}]`), user: "joe", cluster: shop, can: []string{"system:serviceaccount:shop:web"}, want: "pass"},
 		{name: "a parameter among the policies", policies: limited + limit("") + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), want: `fail; fail at "spec.replicas": at most 5`},
 		{name: "a parameter of the cluster", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {selector: {matchLabels: {env: prod}}, parameterNotFoundAction: Deny}`), cluster: limit(""), complete: true, want: `fail; fail at "spec.replicas": at most 5`},
 		{name: "perhaps more parameters", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {selector: {}, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "9", 1), want: `unknown; unknown at "": whether there are more parameters is not known`},
@@ -183,28 +183,28 @@ func TestRules(t *testing.T) {
 		{name: "a part of a parameter is not known", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "{unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
 		{name: "a parameter of another namespace", policies: limited + limit("") + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, namespace: other, parameterNotFoundAction: Allow}`), cluster: strings.Replace(limit(""), "name: few", "name: few, namespace: shop", 1) + shop, complete: true,
 			want: `fail; fail at "spec.replicas": at most 5`},
-		{name: "a part that matters is not known", policies: validating("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "replicas: 7", "replicas: {unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
-		{name: "a part that does not matter is not known", policies: validating("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "image: a/b", "image: {unknown: template}", 1), want: "pass"},
-		{name: "an item that matters is not known", policies: validating("p", `validations: [{expression: "object.spec.template.spec.containers.all(c, c.name != '')"}]`), object: strings.Replace(web, "{name: app, image: a/b}", "{unknown: template}", 1), want: `unknown; unknown at "spec.template.spec.containers": template is not known`},
-		{name: "the namespace is not told", policies: validating("p", `validations: [{expression: "object.metadata.namespace != 'default'"}]`), object: strings.Replace(web, ", namespace: shop", "", 1), want: `unknown; unknown at "metadata": the namespace that it is put into is not known`},
-		{name: "an older version", policies: validating("p", `validations: [{expression: "request.kind.version == 'v1' && request.requestKind.version == 'v1beta1' && object.apiVersion == 'apps/v1' && object.spec.replicas < 3", message: m}]`),
+		{name: "a part that matters is not known", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "replicas: 7", "replicas: {unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
+		{name: "a part that does not matter is not known", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "image: a/b", "image: {unknown: template}", 1), want: "pass"},
+		{name: "an item that matters is not known", policies: validatingPolicy("p", `validations: [{expression: "object.spec.template.spec.containers.all(c, c.name != '')"}]`), object: strings.Replace(web, "{name: app, image: a/b}", "{unknown: template}", 1), want: `unknown; unknown at "spec.template.spec.containers": template is not known`},
+		{name: "the namespace is not told", policies: validatingPolicy("p", `validations: [{expression: "object.metadata.namespace != 'default'"}]`), object: strings.Replace(web, ", namespace: shop", "", 1), want: `unknown; unknown at "metadata": the namespace that it is put into is not known`},
+		{name: "an older version", policies: validatingPolicy("p", `validations: [{expression: "request.kind.version == 'v1' && request.requestKind.version == 'v1beta1' && object.apiVersion == 'apps/v1' && object.spec.replicas < 3", message: m}]`),
 			object: strings.Replace(web, "apps/v1", "extensions/v1beta1", 1), want: `fail; fail at "spec.replicas": m`},
-		{name: "an older version, exactly", policies: validating("p", strings.Replace(about, "{resource", "{matchPolicy: Exact, resource", 1)+`, validations: [{expression: "false"}]`), object: strings.Replace(web, "apps/v1", "extensions/v1beta1", 1), want: "none"},
-		{name: "a version that only the API server makes", policies: validating("p", `matchConstraints: {resourceRules: [{apiGroups: [autoscaling], apiVersions: [v1], operations: ["*"], resources: ["*"]}]}, validations: [{expression: "false"}]`),
+		{name: "an older version, exactly", policies: validatingPolicy("p", strings.Replace(about, "{resource", "{matchPolicy: Exact, resource", 1)+`, validations: [{expression: "false"}]`), object: strings.Replace(web, "apps/v1", "extensions/v1beta1", 1), want: "none"},
+		{name: "a version that only the API server makes", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [autoscaling], apiVersions: [v1], operations: ["*"], resources: ["*"]}]}, validations: [{expression: "false"}]`),
 			object: `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: web, namespace: shop}}`,
 			want:   `unknown; unknown at "": the policy is about autoscaling/v1, into which only the API server converts a autoscaling/v2, Kind=HorizontalPodAutoscaler`},
-		{name: "a custom kind in another version", policies: validating("p", `matchConstraints: {resourceRules: [{apiGroups: [example.com], apiVersions: [v1], operations: ["*"], resources: [things]}]}, validations: [{expression: "false"}]`),
+		{name: "a custom kind in another version", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [example.com], apiVersions: [v1], operations: ["*"], resources: [things]}]}, validations: [{expression: "false"}]`),
 			object: `{apiVersion: example.com/v2, kind: Thing, metadata: {name: a, namespace: shop}}`,
 			want:   `unknown; unknown at "": whether the policy is about the object: the versions of Thing.example.com, whose CustomResourceDefinition is not among what was read, is needed`},
-		{name: "a custom kind that is defined", policies: validating("p", `matchConstraints: {resourceRules: [{apiGroups: [example.com], apiVersions: [v1], operations: ["*"], resources: [oxen], scope: Cluster}]}, validations: [{expression: "object.apiVersion != 'example.com/v1'", message: m}]`),
+		{name: "a custom kind that is defined", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [example.com], apiVersions: [v1], operations: ["*"], resources: [oxen], scope: Cluster}]}, validations: [{expression: "object.apiVersion != 'example.com/v1'", message: m}]`),
 			object:  `{apiVersion: example.com/v2, kind: Ox, metadata: {name: a}}`,
 			cluster: `{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: oxen.example.com}, spec: {group: example.com, scope: Cluster, names: {kind: Ox, plural: oxen}, versions: [{name: v1, served: true}, {name: v2, served: true}]}}`,
 			want:    `fail; fail at "apiVersion": m`},
-		{name: "a namespace itself", policies: validating("p", `validations: [{expression: "namespaceObject == null && request.namespace == 'shop'"}]`), object: strings.TrimPrefix(shop, "---\n"), want: "pass"},
-		{name: "a secret is not shown", policies: validating("p", `validations: [{expression: "int(object.data.pin) > 3"}]`), object: `{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: shop}, data: {pin: aHVudGVyMg==}}`,
+		{name: "a namespace itself", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject == null && request.namespace == 'shop'"}]`), object: strings.TrimPrefix(shop, "---\n"), want: "pass"},
+		{name: "a secret is not shown", policies: validatingPolicy("p", `validations: [{expression: "int(object.data.pin) > 3"}]`), object: `{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: shop}, data: {pin: aHVudGVyMg==}}`,
 			want: `unknown; unknown at "data.pin": expression 'int(object.data.pin) > 3' resulted in error`},
-		{name: "an annotation that fails", policies: validating("p", `auditAnnotations: [{key: k, valueExpression: "string(object.spec.nothing)"}]`), want: `unknown; unknown at "": expression 'string(object.spec.nothing)' resulted in error: no such key: nothing`},
-		{name: "too dear", policies: validating("p", `validations: [{expression: "`+strings.Repeat("[1,2,3,4,5,6,7,8,9,10].all(x, ", 6)+"x > 0"+strings.Repeat(")", 6)+`"}]`),
+		{name: "an annotation that fails", policies: validatingPolicy("p", `auditAnnotations: [{key: k, valueExpression: "string(object.spec.nothing)"}]`), want: `unknown; unknown at "": expression 'string(object.spec.nothing)' resulted in error: no such key: nothing`},
+		{name: "too dear", policies: validatingPolicy("p", `validations: [{expression: "`+strings.Repeat("[1,2,3,4,5,6,7,8,9,10].all(x, ", 6)+"x > 0"+strings.Repeat(")", 6)+`"}]`),
 			want: `unknown; unknown at "": expression '` + strings.Repeat("[1,2,3,4,5,6,7,8,9,10].all(x, ", 6) + "x > 0" + strings.Repeat(")", 6) + `' resulted in error: operation cancelled: actual cost limit exceeded`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -267,20 +267,20 @@ spec:
 // TestProblems holds what is refused, and why.
 func TestProblems(t *testing.T) {
 	for _, c := range []struct{ name, manifest, want string }{
-		{"an expression", validating("p", `validations: [{expression: "object."}]`), "validation: "},
-		{"a field that there is not", validating("p", `validation: [{expression: "true"}]`), `unknown field "validation"`},
-		{"nothing to do", validating("p", `failurePolicy: Fail`), "both empty"},
-		{"about nothing", validating("p", `matchConstraints: {}, validations: [{expression: "true"}]`), "resourceRules is empty"},
-		{"a selector", validating("p", `matchConstraints: {objectSelector: {matchExpressions: [{key: a, operator: Is}]}, resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "true"}]`), "objectSelector"},
-		{"a version", strings.Replace(validating("p", `validations: [{expression: "true"}]`), "k8s.io/v1", "k8s.io/v3", 1), "not one of v1"},
-		{"a template", validating("p", `validations: [{expression: {unknown: template}}]`), "template"},
-		{"twice", strings.Repeat(validating("p", `validations: [{expression: "true"}]`), 2), "read before"},
+		{"an expression", validatingPolicy("p", `validations: [{expression: "object."}]`), "validation: "},
+		{"a field that there is not", validatingPolicy("p", `validation: [{expression: "true"}]`), `unknown field "validation"`},
+		{"nothing to do", validatingPolicy("p", `failurePolicy: Fail`), "both empty"},
+		{"about nothing", validatingPolicy("p", `matchConstraints: {}, validations: [{expression: "true"}]`), "resourceRules is empty"},
+		{"a selector", validatingPolicy("p", `matchConstraints: {objectSelector: {matchExpressions: [{key: a, operator: Is}]}, resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "true"}]`), "objectSelector"},
+		{"a version", strings.Replace(validatingPolicy("p", `validations: [{expression: "true"}]`), "k8s.io/v1", "k8s.io/v3", 1), "not one of v1"},
+		{"a template", validatingPolicy("p", `validations: [{expression: {unknown: template}}]`), "template"},
+		{"twice", strings.Repeat(validatingPolicy("p", `validations: [{expression: "true"}]`), 2), "read before"},
 		{"no policy", bindingOf("b", "p", "validationActions: [Deny]"), "has no effect"},
 		{"no action", bindingOf("b", "p", "validationActions: []"), "validationActions is empty"},
 		{"both actions", bindingOf("b", "p", "validationActions: [Deny, Warn]"), "must not both"},
 		{"a reference", bindingOf("b", "p", "validationActions: [Deny], paramRef: {}"), "paramRef"},
-		{"a policy of failures", validating("p", `failurePolicy: Perhaps, validations: [{expression: "true"}]`), "failurePolicy"},
-		{"no mutations", strings.Replace(validating("p", `reinvocationPolicy: Never`), "Validating", "Mutating", 1), "mutations is empty"},
+		{"a policy of failures", validatingPolicy("p", `failurePolicy: Perhaps, validations: [{expression: "true"}]`), "failurePolicy"},
+		{"no mutations", strings.Replace(validatingPolicy("p", `reinvocationPolicy: Never`), "Validating", "Mutating", 1), "mutations is empty"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			set := vap.Load(read(t, c.manifest), enginepolicy.Options{})
@@ -355,7 +355,7 @@ func differences(a, b *object.Node, path string) (out string) {
 
 // TestOutcomes holds that no action and no outcome is lost on the way.
 func TestOutcomes(t *testing.T) {
-	set := load(t, validating("p", `validations: [{expression: "false", message: a}, {expression: "object.spec.nothing == 1"}, {expression: "true"}]`))
+	set := load(t, validatingPolicy("p", `validations: [{expression: "false", message: a}, {expression: "object.spec.nothing == 1"}, {expression: "true"}]`))
 	v, applies := set.Rules[0].Judge(t.Context(), &enginepolicy.Request{Object: read(t, web)[0]})
 	if !applies || v.Outcome != verdict.Fail || len(v.Findings) != 2 || set.Rules[0].Info().Action != v1alpha1.Deny {
 		t.Errorf("got %v", v)

@@ -28,7 +28,6 @@ import (
 	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/kubernetes/scheme"
 
-	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
@@ -44,21 +43,21 @@ type mutator struct {
 
 var _ policy.Mutator = (*mutator)(nil)
 
-// mutating makes a mutator of a MutatingAdmissionPolicy.
-func (l *loader) mutating(o *object.Object) error {
+// mutating reads a MutatingAdmissionPolicy and returns what makes a mutator of it.
+func (l *loader) mutating(o *object.Object) (func(), error) {
 	doc := &admissionregistrationv1.MutatingAdmissionPolicy{}
 	if err := decode(o, doc); err != nil {
-		return err
+		return nil, err
 	}
 	s := &spec{o, &doc.ObjectMeta, doc.Spec.MatchConstraints, doc.Spec.ParamKind, doc.Spec.FailurePolicy, doc.Spec.MatchConditions}
 	if err := s.check(); err != nil {
-		return err
+		return nil, err
 	}
 	switch {
 	case len(doc.Spec.Mutations) == 0:
-		return errors.New("spec.mutations is empty")
+		return nil, errors.New("spec.mutations is empty")
 	case doc.Spec.ReinvocationPolicy != admissionregistrationv1.NeverReinvocationPolicy && doc.Spec.ReinvocationPolicy != admissionregistrationv1.IfNeededReinvocationPolicy:
-		return fmt.Errorf("spec.reinvocationPolicy: unknown value %q; want Never or IfNeeded", doc.Spec.ReinvocationPolicy)
+		return nil, fmt.Errorf("spec.reinvocationPolicy: unknown value %q; want Never or IfNeeded", doc.Spec.ReinvocationPolicy)
 	}
 	if doc.Spec.FailurePolicy == nil {
 		fail := admissionregistrationv1.Fail
@@ -66,16 +65,17 @@ func (l *loader) mutating(o *object.Object) error {
 	}
 	about, err := newCriteria(doc.Spec.MatchConstraints)
 	if err != nil {
-		return fmt.Errorf("spec.matchConstraints: %w", err)
+		return nil, fmt.Errorf("spec.matchConstraints: %w", err)
 	}
 	c, err := compileMutating(doc)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	source := l.source(doc.Spec.ParamKind)
-	bindings := l.bindingsOf(o)[v1alpha1.Deny]
-	l.set.Mutators = append(l.set.Mutators, &mutator{inEffect{s.info(v1alpha1.Deny, bindings, source, about, c), about, bindings, source, l.limits}, doc, c})
-	return nil
+	return func() {
+		for _, e := range l.inEffect(s, about, c) {
+			l.set.Mutators = append(l.set.Mutators, &mutator{e, doc, c})
+		}
+	}, nil
 }
 
 // Reinvocable says whether a mutator of this package is to be asked again where

@@ -48,44 +48,53 @@ var _ policy.Rule = (*rule)(nil)
 // actions are the actions of bindings, strictest first.
 var actions = []v1alpha1.Action{v1alpha1.Deny, v1alpha1.Warn, v1alpha1.Audit}
 
-// validating makes rules of a ValidatingAdmissionPolicy.
-func (l *loader) validating(o *object.Object) error {
+// validating reads a ValidatingAdmissionPolicy and returns what makes rules of it.
+func (l *loader) validating(o *object.Object) (func(), error) {
 	doc := &admissionregistrationv1.ValidatingAdmissionPolicy{}
 	if err := decode(o, doc); err != nil {
-		return err
+		return nil, err
 	}
 	s := &spec{o, &doc.ObjectMeta, doc.Spec.MatchConstraints, doc.Spec.ParamKind, doc.Spec.FailurePolicy, doc.Spec.MatchConditions}
 	if err := s.check(); err != nil {
-		return err
+		return nil, err
 	}
 	if len(doc.Spec.Validations) == 0 && len(doc.Spec.AuditAnnotations) == 0 {
-		return errors.New("spec.validations and spec.auditAnnotations are both empty")
+		return nil, errors.New("spec.validations and spec.auditAnnotations are both empty")
 	}
 	doc = defaulted(doc)
 	about, err := newCriteria(doc.Spec.MatchConstraints)
 	if err != nil {
-		return fmt.Errorf("spec.matchConstraints: %w", err)
+		return nil, fmt.Errorf("spec.matchConstraints: %w", err)
 	}
 	c, err := compileValidating(doc)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	source := l.source(doc.Spec.ParamKind)
-	name := ""
+	return func() {
+		for _, e := range l.inEffect(s, about, c) {
+			l.set.Rules = append(l.set.Rules, &rule{e, doc, c})
+		}
+	}, nil
+}
+
+// inEffect returns a policy as its bindings put it in force: once for each of
+// their actions.
+func (l *loader) inEffect(s *spec, about *criteria, c *compiled) []inEffect {
+	source := l.source(s.paramKind)
+	all := l.bindingsOf(s.doc)
+	var out []inEffect
 	for _, action := range actions {
-		bindings := l.bindingsOf(o)[action]
+		bindings := all[action]
 		if len(bindings) == 0 {
 			continue
 		}
-		r := &rule{inEffect{s.info(action, bindings, source, about, c), about, bindings, source, l.limits}, doc, c}
-		if name == "" {
-			name = r.info.Name
-		} else {
-			r.info.Name = policy.Name(policy.VAP, o.Name, string(action))
+		e := inEffect{s.info(action, bindings, source, about, c), about, bindings, source, l.limits}
+		if len(out) > 0 {
+			e.info.Name = policy.Name(policy.VAP, s.doc.Name, string(action))
 		}
-		l.set.Rules = append(l.set.Rules, r)
+		out = append(out, e)
 	}
-	return nil
+	return out
 }
 
 // judgement collects what a policy says of a request through its bindings.

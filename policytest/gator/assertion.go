@@ -84,7 +84,11 @@ func (a assertion) check(messages []string) string {
 	for i, m := range messages {
 		quoted[i] = strconv.Quote(m)
 	}
-	return fmt.Sprintf("want %s, got %s: [%s]", a, violations(n), strings.Join(quoted, ", "))
+	got := violations(n)
+	if n != len(messages) {
+		got += fmt.Sprintf(" of %d", len(messages))
+	}
+	return fmt.Sprintf("want %s, got %s: [%s]", a, got, strings.Join(quoted, ", "))
 }
 
 // violations says how many there are.

@@ -71,10 +71,7 @@ type policies struct {
 
 // evaluate asks all policies about all resources.
 func (w *world) evaluate(ctx context.Context) (*responses, error) {
-	p, err := w.readPolicies()
-	if err != nil {
-		return nil, err
-	}
+	p := w.readPolicies()
 	operations := []string{""}
 	for i := range w.Results {
 		op := w.Results[i].Operation
@@ -107,7 +104,7 @@ func (w *world) evaluate(ctx context.Context) (*responses, error) {
 
 // readPolicies compiles the policies of a test. Those that are refused are left
 // out, and remembered.
-func (w *world) readPolicies() (*policies, error) {
+func (w *world) readPolicies() *policies {
 	out := &policies{}
 	var problems, more []policy.Problem
 	of := func(handles func(object.GroupKind) bool) []*object.Object {
@@ -130,7 +127,7 @@ func (w *world) readPolicies() (*policies, error) {
 	for _, p := range problems {
 		w.notRead[p.Object.Name] = p.Message
 	}
-	return out, nil
+	return out
 }
 
 // evaluation is one resource going through all policies.

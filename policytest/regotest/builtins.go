@@ -105,10 +105,10 @@ func textOf(t *ast.Term) string {
 }
 
 // declared returns the functions for the compiler.
-func declared() map[string]*ast.Builtin {
-	out := map[string]*ast.Builtin{}
+func declared() []*ast.Builtin {
+	var out []*ast.Builtin
 	for _, b := range builtins {
-		out[b.decl.Name] = b.decl
+		out = append(out, b.decl)
 	}
 	return out
 }

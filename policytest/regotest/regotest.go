@@ -121,8 +121,9 @@ func (t *Tests) Run(ctx context.Context, file string) (*policytest.Report, error
 
 // runModules compiles modules and runs the tests of one of them.
 func (t *Tests) runModules(ctx context.Context, file string, modules map[string]*ast.Module, report *policytest.Report) error {
-	compiler := rego.NewCompiler(rego.Capabilities(t.opts.Policy.AllowNetwork)).WithEnablePrintStatements(true).WithBuiltins(declared())
-	run := &run{tests: t, file: file, compiler: compiler}
+	caps := rego.Capabilities(t.opts.Policy.AllowNetwork)
+	caps.Builtins = append(caps.Builtins, declared()...)
+	run := &run{tests: t, file: file, compiler: rego.NewCompiler(caps).WithEnablePrintStatements(true)}
 	runner := tester.NewRunner().SetCompiler(run.compiler).SetStore(t.store).SetModules(modules).
 		SetTimeout(cmp.Or(t.opts.Timeout, defaultTimeout)).CapturePrintOutput(true).SetParallel(1).AddCustomBuiltins(t.forRunner())
 	results, err := start(ctx, runner)

@@ -49,7 +49,7 @@ type (
 )
 
 // compiler makes expressions of what the parser reads.
-type compiler struct{ loose bool }
+type compiler struct{ loose, shares bool }
 
 // looseFunctions return types that trees do not have.
 var looseFunctions = map[string]bool{"items": true, "compare": true}
@@ -139,8 +139,10 @@ func compilePair(n *gojmespath.ASTNode, of []expr) expr {
 func (c *compiler) compileMany(n *gojmespath.ASTNode, of []expr) (expr, error) {
 	switch n.NodeType {
 	case gojmespath.ASTMultiSelectList:
+		c.shares = true
 		return listExpr{of}, nil
 	case gojmespath.ASTMultiSelectHash:
+		c.shares = true
 		h := hashExpr{values: of}
 		for _, child := range n.Children {
 			key, ok := child.Value.(string)

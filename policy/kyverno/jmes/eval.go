@@ -11,9 +11,9 @@ import (
 const (
 	// maxSteps is how much one query may do: parts evaluated, and items and bytes
 	// made.
-	maxSteps = 20_000_000
+	maxSteps = 4_000_000
 	// maxString is how long a text may become.
-	maxString = 4 << 20
+	maxString = 2 << 20
 )
 
 var (

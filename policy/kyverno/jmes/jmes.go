@@ -61,14 +61,18 @@ func IsNotFound(err error) bool {
 type Query struct {
 	text string
 	root expr
-	// loose says that a result may have types that trees do not have.
-	loose bool
+	// loose says that a result may have types that trees do not have, and shares that
+	// it may hold one value many times.
+	loose, shares bool
 }
 
 const (
 	maxExpression = 64 << 10
 	maxExprDepth  = 500
-	maxCached     = 8192
+	// maxCached is how many expressions are kept, none of them longer than
+	// maxKept.
+	maxCached = 8192
+	maxKept   = 4096
 )
 
 // cache holds compiled expressions, and why others do not compile. It is emptied when
@@ -97,7 +101,7 @@ func Compile(expr string) (*Query, error) {
 	if len(cache.queries) >= maxCached {
 		clear(cache.queries)
 	}
-	if len(expr) <= maxExpression {
+	if len(expr) <= maxKept {
 		cache.queries[expr] = c
 	}
 	return c.query, c.err
@@ -116,7 +120,7 @@ func compile(text string) (*Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compiling the expression %q: %w", text, err)
 	}
-	return &Query{text: text, root: root, loose: c.loose}, nil
+	return &Query{text: text, root: root, loose: c.loose, shares: c.shares}, nil
 }
 
 // parse reads an expression. The parser reads beyond the end of some that are
@@ -144,6 +148,11 @@ func (q *Query) SearchIn(env Env, data any) (any, error) {
 	}
 	if _, ok := result.(refExpr); ok {
 		return nil, r.explain(q, errBroken)
+	}
+	if q.shares {
+		if err := r.measure(result); err != nil {
+			return nil, r.explain(q, err)
+		}
 	}
 	if q.loose {
 		if result, err = r.plain(result); err != nil {

@@ -23,18 +23,14 @@ var (
 // it.
 const maxReferences = 1000
 
-func (s *substitution) references(tree any, path string, depth int) (any, error) {
+// references replaces references.
+func (s *substitution) references() replacement {
 	left := maxReferences
-	return s.walk(tree, path, depth, func(text, path string) (any, error) {
-		return s.referencesIn(text, path, &left)
-	})
+	return replacement{"$(", func(text, path string) (any, error) { return s.referencesIn(text, path, &left) }}
 }
 
 // referencesIn replaces the references in a text.
 func (s *substitution) referencesIn(text, at string, left *int) (any, error) {
-	if !strings.Contains(text, "$(") {
-		return text, nil
-	}
 	for _, found := range referenceTo.FindAllString(text, -1) {
 		if *left--; *left < 0 {
 			return nil, fmt.Errorf("there are more than %d references", maxReferences)

@@ -21,14 +21,26 @@ var (
 	initial  = regexp.MustCompile(`^\{\{(?:\{[^{}]*\}|[^{}])*\}\}`)
 )
 
-// findVariables returns the variables in a text, each with the character before it.
-func findVariables(text string) []string {
+// found is a variable in a text, braces and all, and the character before it, if there
+// is one.
+type found struct{ before, name string }
+
+// findVariables returns the variables in a text.
+func findVariables(text string) []found {
 	if inner, ok := strings.CutPrefix(text, "{{"); ok {
 		if inner, ok := strings.CutSuffix(inner, "}}"); ok && !strings.ContainsAny(inner, "{}") {
-			return []string{text}
+			return []found{{name: text}}
 		}
 	}
-	return variable.FindAllString(text, -1)
+	var all []found
+	for _, v := range variable.FindAllString(text, -1) {
+		if initial.MatchString(v) {
+			all = append(all, found{name: v})
+		} else {
+			all = append(all, found{v[:1], v[1:]})
+		}
+	}
+	return all
 }
 
 const (
@@ -70,11 +82,11 @@ func HasVariables(tree any) bool {
 // may be changed then.
 func Substitute(tree any, c Lookup) (any, error) {
 	s := &substitution{lookup: c, tree: tree}
-	tree, err := s.references(tree, "", 0)
+	tree, err := s.walk(tree, "", 0, s.references())
 	if err != nil {
 		return nil, err
 	}
-	return s.variables(tree, "", 0)
+	return s.walk(tree, "", 0, replacement{"{{", s.variablesIn})
 }
 
 // substitution is one call of Substitute.
@@ -94,26 +106,61 @@ func (s *substitution) enter(depth int) error {
 	return nil
 }
 
-// walk replaces the texts in the keys and values of a tree by what text makes of them,
+// replacement is what becomes of the texts of a tree that have a mark in them.
+type replacement struct {
+	mark string
+	text func(text, path string) (any, error)
+}
+
+// none says whether there is nothing to replace in a tree, which is in the types that
+// trees have.
+func (r *replacement) none(tree any) bool {
+	switch t := tree.(type) {
+	case string:
+		return !strings.Contains(t, r.mark)
+	case map[string]any:
+		for key, value := range t {
+			if strings.Contains(key, r.mark) || !r.none(value) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		for _, item := range t {
+			if !r.none(item) {
+				return false
+			}
+		}
+		return true
+	case nil, bool, int64, float64:
+		return true
+	}
+	return false
+}
+
+// walk replaces the texts in the keys and values of a tree by what becomes of them,
 // and goes on into what comes of it.
-func (s *substitution) walk(tree any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+func (s *substitution) walk(tree any, path string, depth int, by replacement) (any, error) {
+	if by.none(tree) {
+		return tree, nil
+	}
 	if err := s.enter(depth); err != nil {
 		return nil, err
 	}
 	if t, ok := tree.(string); ok {
-		v, err := text(t, path)
-		if _, again := v.(string); again || err != nil {
+		v, err := by.text(t, path)
+		if _, again := v.(string); again || err != nil || by.none(v) {
 			return v, err
 		}
 		tree = v
 	}
 	switch t := tree.(type) {
 	case map[string]any:
-		return s.walkMap(t, path, depth, text)
+		return s.walkMap(t, path, depth, by)
 	case []any:
-		return s.walkList(t, path, depth, text)
+		return s.walkList(t, path, depth, by)
 	case []map[string]any:
-		return s.walkList(items{pairs: t}.appendTo(nil), path, depth, text)
+		return s.walkList(items{pairs: t}.appendTo(nil), path, depth, by)
 	case Unknown:
 		return nil, &UnknownError{string(t)}
 	case int:
@@ -122,14 +169,14 @@ func (s *substitution) walk(tree any, path string, depth int, text func(text, pa
 	return tree, nil
 }
 
-func (s *substitution) walkMap(of map[string]any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+func (s *substitution) walkMap(of map[string]any, path string, depth int, by replacement) (any, error) {
 	var changed map[string]any
 	for _, key := range slices.Sorted(maps.Keys(of)) {
-		name, err := s.key(key, path, text)
+		name, err := s.key(key, path, by)
 		if err != nil {
 			return nil, err
 		}
-		value, err := s.walk(of[key], path+"/"+strings.ReplaceAll(key, "/", `\/`), depth+1, text)
+		value, err := s.walk(of[key], path+"/"+strings.ReplaceAll(key, "/", `\/`), depth+1, by)
 		if err != nil {
 			return nil, err
 		}
@@ -151,8 +198,11 @@ func (s *substitution) walkMap(of map[string]any, path string, depth int, text f
 }
 
 // key replaces the texts in a key. A variable that is nothing leaves it as it is.
-func (s *substitution) key(key, path string, text func(text, path string) (any, error)) (string, error) {
-	v, err := text(key, path)
+func (s *substitution) key(key, path string, by replacement) (string, error) {
+	if !strings.Contains(key, by.mark) {
+		return key, nil
+	}
+	v, err := by.text(key, path)
 	if err != nil {
 		return "", err
 	}
@@ -165,10 +215,10 @@ func (s *substitution) key(key, path string, text func(text, path string) (any, 
 	return "", fmt.Errorf("the variable in the key %q at %s is no text", key, at(path))
 }
 
-func (s *substitution) walkList(of []any, path string, depth int, text func(text, path string) (any, error)) (any, error) {
+func (s *substitution) walkList(of []any, path string, depth int, by replacement) (any, error) {
 	var changed []any
 	for i, item := range of {
-		value, err := s.walk(item, path+"/"+strconv.Itoa(i), depth+1, text)
+		value, err := s.walk(item, path+"/"+strconv.Itoa(i), depth+1, by)
 		if err != nil {
 			return nil, err
 		}
@@ -213,29 +263,21 @@ func at(path string) string {
 	return path
 }
 
-func (s *substitution) variables(tree any, path string, depth int) (any, error) {
-	return s.walk(tree, path, depth, s.variablesIn)
-}
-
 // variablesIn replaces the variables in a text, and those in their values, until there
 // are no more.
 func (s *substitution) variablesIn(text, path string) (any, error) {
-	if !strings.Contains(text, "{{") {
-		return text, nil
-	}
-	found := findVariables(text)
-	for round := 0; len(found) > 0; round++ {
+	variables := findVariables(text)
+	for round := 0; len(variables) > 0; round++ {
 		if round == maxRounds {
 			return nil, errSelf
 		}
 		whole, shallow := text, false
-		for _, v := range found {
-			value, last, err := s.variable(v, path)
+		for _, v := range variables {
+			value, last, err := s.variable(v.name, path)
 			if err != nil {
 				return nil, err
 			}
-			before, name := cutBefore(v)
-			if whole == name {
+			if whole == v.name {
 				return value, nil
 			}
 			if shallow = last; shallow {
@@ -243,24 +285,16 @@ func (s *substitution) variablesIn(text, path string) (any, error) {
 					return nil, err
 				}
 			}
-			if text, err = s.insert(text, before, name, value); err != nil {
-				return nil, fmt.Errorf("the variable %s at %s: %w", name, at(path), err)
+			if text, err = s.insert(text, v, value); err != nil {
+				return nil, fmt.Errorf("the variable %s at %s: %w", v.name, at(path), err)
 			}
 		}
 		if shallow {
 			break
 		}
-		found = findVariables(text)
+		variables = findVariables(text)
 	}
 	return strings.ReplaceAll(text, `\{{`, "{{"), nil
-}
-
-// cutBefore cuts the character off that was found before a variable.
-func cutBefore(v string) (before, name string) {
-	if initial.MatchString(v) {
-		return "", v
-	}
-	return v[:1], v[1:]
 }
 
 // escape makes the variables in a value none.
@@ -275,7 +309,7 @@ func escape(value any) (any, error) {
 }
 
 // insert puts a value where a variable is.
-func (s *substitution) insert(text, before, name string, value any) (string, error) {
+func (s *substitution) insert(text string, v found, value any) (string, error) {
 	by, ok := value.(string)
 	if !ok {
 		r := &run{steps: maxSteps}
@@ -288,14 +322,13 @@ func (s *substitution) insert(text, before, name string, value any) (string, err
 	if s.length += len(by) + len(text); len(text)+len(by) > maxString || s.length > 16*maxString {
 		return "", errString
 	}
-	return strings.Replace(text, before+name, before+by, 1), nil
+	return strings.Replace(text, v.before+v.name, v.before+by, 1), nil
 }
 
 // variable returns the value of a variable, and whether its value is not to be looked
 // through for variables.
-func (s *substitution) variable(found, path string) (value any, shallow bool, err error) {
-	_, name := cutBefore(found)
-	name = strings.NewReplacer("{{", "", "}}", "").Replace(name)
+func (s *substitution) variable(name, path string) (value any, shallow bool, err error) {
+	name = strings.ReplaceAll(strings.ReplaceAll(name, "{{", ""), "}}", "")
 	name = strings.TrimSpace(name)
 	if name, shallow = strings.CutPrefix(name, "-"); shallow {
 		name = strings.TrimSpace(name)

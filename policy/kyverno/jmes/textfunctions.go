@@ -4,7 +4,7 @@ package jmes
 
 import (
 	"errors"
-	"path/filepath"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -30,7 +30,7 @@ var textFunctions = map[string]*function{
 	}},
 	"split":             {args: []types{text, text}, call: split},
 	"truncate":          {args: []types{text, number}, call: truncate},
-	"path_canonicalize": oneText(func(s string) string { return filepath.Join(s) }),
+	"path_canonicalize": oneText(func(s string) string { return path.Join("", s) }),
 	"semver_compare":    {args: []types{text, text}, call: semverCompare},
 }
 
@@ -125,8 +125,12 @@ var regexes = struct {
 }{compiled: map[string]*regexp.Regexp{}}
 
 const (
-	maxRegex   = 4096
-	maxRegexes = 1024
+	// maxRegex is how long an expression may be, maxRegexes how many are kept, none of
+	// them longer than maxKeptRegex, and maxMatches how many places are replaced.
+	maxRegex     = 4096
+	maxRegexes   = 256
+	maxKeptRegex = 256
+	maxMatches   = 100_000
 )
 
 func regex(s string) (*regexp.Regexp, error) {
@@ -145,7 +149,9 @@ func regex(s string) (*regexp.Regexp, error) {
 	if len(regexes.compiled) >= maxRegexes {
 		clear(regexes.compiled)
 	}
-	regexes.compiled[s] = re
+	if len(s) <= maxKeptRegex {
+		regexes.compiled[s] = re
+	}
 	return re, nil
 }
 
@@ -184,7 +190,11 @@ func (r *run) replaceMatches(args []any, expand func(re *regexp.Regexp, to []byt
 	}
 	var out []byte
 	end := 0
-	for _, match := range re.FindAllStringSubmatchIndex(s, -1) {
+	found := re.FindAllStringSubmatchIndex(s, maxMatches+1)
+	if len(found) > maxMatches {
+		return nil, errSteps
+	}
+	for _, match := range found {
 		out = expand(re, append(out, s[end:match[0]]...), s, match)
 		end = match[1]
 		if len(out) > maxString {

@@ -98,7 +98,7 @@ func arrange(sorted []field) *fields {
 		}
 	}
 	slices.Reverse(first)
-	f.rest = append(first, last...)
+	f.rest = slices.Concat(first, last)
 	return f
 }
 

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/catalog"
+	"sconce.dev/sconce/mutate"
+	"sconce.dev/sconce/policytest/regotest"
+)
+
+// mutation is what came of the mutants of all controls.
+type mutation struct {
+	Controls   []*mutate.Report `json:"controls"`
+	Killed     int              `json:"killed"`
+	Survived   int              `json:"survived"`
+	Equivalent int              `json:"equivalent"`
+	Score      float64          `json:"score"`
+
+	mistakes int
+}
+
+func runMutants(ctx context.Context, s Streams, f *testFlags, paths []string) error {
+	work, err := f.mutations(ctx, s, paths)
+	if err != nil {
+		return err
+	}
+	reports := make([]chan []*mutate.Report, len(work))
+	for i := range work {
+		reports[i] = make(chan []*mutate.Report, 1)
+	}
+	go func() {
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		for i, run := range work {
+			group.Go(func() error {
+				reports[i] <- run()
+				return nil
+			})
+		}
+		_ = group.Wait()
+	}()
+	var m mutation
+	if f.format == "table" {
+		_, _ = fmt.Fprintln(s.Out, "  SCORE  KILLED  SURVIVED  EQUIVALENT  POLICY")
+	}
+	for _, c := range reports {
+		for _, r := range <-c {
+			m.add(r)
+			if f.format == "table" {
+				printScore(s.Out, r)
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("test: %w", err)
+	}
+	m.Score = mutate.Score(m.Killed, m.Survived)
+	if f.format == "json" {
+		enc := json.NewEncoder(s.Out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(m); err != nil {
+			return err
+		}
+	} else {
+		m.print(s.Out)
+	}
+	if m.mistakes > 0 || m.Score < f.minScore {
+		return exitCode(exitFindings)
+	}
+	return nil
+}
+
+// add counts a report.
+func (m *mutation) add(r *mutate.Report) {
+	m.Controls = append(m.Controls, r)
+	m.Killed += r.Count(mutate.Killed)
+	m.Survived += r.Count(mutate.Survived)
+	m.Equivalent += r.Count(mutate.Equivalent)
+	m.mistakes += len(r.Mistakes)
+}
+
+// mutations returns what makes and tries the mutants of each control, and of the
+// Rego below each path.
+func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([]func() []*mutate.Report, error) {
+	found, err := findTests(paths)
+	if err != nil {
+		return nil, err
+	}
+	var work []func() []*mutate.Report
+	if f.catalog || len(found.configs) > 0 || len(f.controls) > 0 {
+		l, names, err := f.ownControls(found.configs, strings.Join(paths, ", "))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			work = append(work, func() []*mutate.Report { return []*mutate.Report{mutants(l, name)} })
+		}
+	}
+	if len(f.controls) > 0 || f.catalog {
+		return work, nil
+	}
+	for _, root := range found.rego {
+		tests, err := f.regoTests(root)
+		if err != nil {
+			return nil, err
+		}
+		work = append(work, func() []*mutate.Report { return regoMutants(ctx, root.path, tests) })
+	}
+	if n := len(found.kyverno) + len(found.suites); n > 0 {
+		_, _ = fmt.Fprintf(s.Err, "sconce: mutants are made of controls and of Rego: %d files of tests of Kyverno and Gatekeeper policies are left out\n", n)
+	}
+	if len(work) == 0 {
+		return nil, fmt.Errorf("test: no controls and no Rego in %s", strings.Join(paths, ", "))
+	}
+	return work, nil
+}
+
+// regoMutants tries the mutants of the Rego below a path.
+func regoMutants(ctx context.Context, where string, tests *regotest.Tests) []*mutate.Report {
+	found, err := tests.Mutate(ctx)
+	if err != nil {
+		return []*mutate.Report{{Control: where, Mistakes: []string{err.Error()}}}
+	}
+	var out []*mutate.Report
+	for _, m := range found {
+		r := &mutate.Report{Control: m.Package + " (" + m.File + ")"}
+		if m.Mistake != "" {
+			r.Mistakes = append(r.Mistakes, m.Mistake)
+		}
+		if m.Left > 0 {
+			r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s: %d further mutants were not tried: split the file", m.File, m.Left))
+		}
+		for _, mutant := range m.Mutants {
+			outcome := mutate.Killed
+			if mutant.Survived {
+				outcome = mutate.Survived
+			}
+			r.Mutants = append(r.Mutants, &mutate.Mutant{
+				ID: mutant.ID, Operator: mutant.Operator, Field: mutant.Rule, Position: mutant.Position,
+				Before: mutant.Before, After: mutant.After, Outcome: outcome,
+			})
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// mutants runs the mutants of one control. What keeps them from being run is a
+// mistake like any other.
+func mutants(l *baseline.Library, name string) *mutate.Report {
+	r, err := func() (*mutate.Report, error) {
+		fixture, data, err := fixtureOf(l, name)
+		if err != nil {
+			return nil, err
+		}
+		read := os.ReadFile
+		if l.BuiltIn(name) {
+			read = catalog.Source
+		}
+		file := l.File(name)
+		text, err := read(file)
+		if err != nil {
+			return nil, err
+		}
+		return mutate.Run(mutate.Input{Control: l.Control(name), File: file, Text: text, Fixture: fixture, FixtureText: data}, true)
+	}()
+	if err != nil {
+		return &mutate.Report{Control: name, Mistakes: []string{err.Error()}}
+	}
+	return r
+}
+
+func printScore(w io.Writer, r *mutate.Report) {
+	killed, survived := r.Count(mutate.Killed), r.Count(mutate.Survived)
+	score := "    –  "
+	if killed+survived > 0 {
+		score = fmt.Sprintf("%5.0f %%", mutate.Score(killed, survived))
+	}
+	_, _ = fmt.Fprintf(w, "%s  %6d  %8d  %10d  %s\n", score, killed, survived, r.Count(mutate.Equivalent), r.Control)
+}
+
+// print shows what is wrong with the fixtures, and what survived.
+func (m *mutation) print(w io.Writer) {
+	for _, r := range m.Controls {
+		for _, e := range r.Mistakes {
+			_, _ = fmt.Fprintf(w, "\n%s\n", e)
+		}
+		for _, mu := range r.Mutants {
+			if mu.Outcome == mutate.Survived {
+				printSurvivor(w, r.Control, mu)
+			}
+		}
+	}
+	_, _ = fmt.Fprintf(w, "\n%s, %d mutants: %d killed, %d survived, %d equivalent; score %.1f %%\n",
+		count(len(m.Controls), "policy", "policies"), m.Killed+m.Survived+m.Equivalent, m.Killed, m.Survived, m.Equivalent, m.Score)
+}
+
+// count returns a number with its noun.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// printSurvivor shows a mutant that the fixture did not notice, and the case
+// that would.
+func printSurvivor(w io.Writer, control string, m *mutate.Mutant) {
+	_, _ = fmt.Fprintf(w, "\n%s:%d:%d: %s: %s survives in %s\n", m.Position.File, m.Position.Line, m.Position.Column, control, m.ID, m.Field)
+	_, _ = fmt.Fprintf(w, "      %s\n   -> %s\n", clip(m.Before), clip(m.After))
+	if m.CaseOf != "" {
+		_, _ = fmt.Fprintf(w, "   the case of %s tells it from the control, too\n", m.CaseOf)
+		return
+	}
+	if m.Case == "" {
+		if filepath.Ext(m.Position.File) != ".rego" {
+			_, _ = fmt.Fprintln(w, "   no case that tells it from the control was found")
+		}
+		return
+	}
+	_, _ = fmt.Fprintln(w, "   this case tells it from the control:")
+	for line := range strings.Lines(m.Case) {
+		_, _ = fmt.Fprint(w, "      "+line)
+	}
+}
+
+// maxShown is how much of an expression is shown.
+const maxShown = 240
+
+// clip returns the beginning of a text on one line.
+func clip(s string) string {
+	runes := []rune(strings.Join(strings.Fields(s), " "))
+	if len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return string(runes)
+}
