@@ -95,7 +95,7 @@ func unarchive(data []byte) ([]File, error) {
 		return nil, fmt.Errorf("reading its archive: %w", err)
 	}
 	// Names, headers and padding count as much as files do.
-	in := &bounded{r: zip, left: maxUnpacked + maxFiles*4096}
+	in := &bounded{r: zip, left: maxUnpacked + maxFiles*maxHeader}
 	files, err := readTar(tar.NewReader(in))
 	if err != nil {
 		return nil, fmt.Errorf("reading its archive: %w", err)

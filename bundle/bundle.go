@@ -40,9 +40,10 @@ const (
 // and less than a megabyte.
 const (
 	maxFiles    = 10_000
+	maxHeader   = 2048     // bytes of the archive around one file
 	maxFile     = 8 << 20  // bytes of one file
-	maxUnpacked = 64 << 20 // bytes of all files
-	maxLayer    = 32 << 20 // bytes as they travel
+	maxUnpacked = 32 << 20 // bytes of all files
+	maxLayer    = 16 << 20 // bytes as they travel
 	maxConfig   = 4 << 20
 	maxManifest = 1 << 20
 	maxName     = 255 // bytes of a file's name

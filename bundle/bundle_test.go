@@ -200,7 +200,7 @@ func TestHostileArchives(t *testing.T) {
 		`"A.yaml" is in it twice`:           zipped(t, tarOf(t, entry{name: "a.yaml"}, entry{name: "A.yaml"})),
 		"big: it has more than":             zipped(t, tarOf(t, entry{name: "big", data: strings.Repeat("a", maxFile+1)})),
 		"at most 10000 files":               zipped(t, tarOf(t, many...)),
-		"it is larger than a bundle may be": zipped(t, append(tarOf(t, entry{name: "a"}), make([]byte, maxUnpacked+maxFiles*4096)...)),
+		"it is larger than a bundle may be": zipped(t, append(tarOf(t, entry{name: "a"}), make([]byte, maxUnpacked+maxFiles*maxHeader)...)),
 		"invalid header":                    []byte("no zip, but as long as the header of one"),
 		"unexpected EOF":                    zipped(t, tarOf(t, entry{name: "a", data: "abc"}))[:30],
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/bundle"
 	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/engine"
@@ -28,10 +29,11 @@ const defaultConfig = ".sconce"
 
 const configUsage = "file or folder of your own controls, baselines and exceptions (default " + defaultConfig + " here or above, within the repository)"
 
-const policiesUsage = "file or folder of policies that you have: ValidatingAdmissionPolicy, Kyverno, Gatekeeper, Rego; without --baseline only these are run"
+const policiesUsage = "policies that you have (ValidatingAdmissionPolicy, Kyverno, Gatekeeper, Rego): a file, folder, path of a Git revision (main:policies), or bundle (oci://REGISTRY/NAME:TAG, FILE.tar); without --baseline only these are run"
 
 // configFlags choose the rules.
 type configFlags struct {
+	trustFlags
 	config      []string
 	policies    []string
 	baseline    string
@@ -50,6 +52,7 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	flags.StringVarP(&f.baseline, "baseline", "b", catalog.Default, "the baseline to hold everything against; sconce list baselines shows them")
 	flags.StringArrayVarP(&f.config, "config", "c", nil, configUsage)
 	flags.StringArrayVarP(&f.policies, "policies", "p", nil, policiesUsage)
+	f.trustFlags.register(cmd)
 	f.chosen = func() bool { return flags.Changed("baseline") }
 	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
@@ -74,11 +77,12 @@ func completeFrom(names func(*baseline.Library) []string) cobra.CompletionFunc {
 // loadLibrary reads the catalogue and the documents of the paths, and checks
 // them as a whole.
 func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
-	return loadPolicies(paths, nil, today)
+	return loadPolicies(paths, nil, nil, today)
 }
 
-// loadPolicies is loadLibrary that also reads policies in other languages.
-func loadPolicies(paths, policies []string, today time.Time) (*baseline.Library, error) {
+// loadPolicies is loadLibrary that also reads policies in other languages. Where v
+// is not nil, it must accept the signatures of bundles.
+func loadPolicies(paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
 	l := baseline.NewLibrary()
 	catalog.Read(l)
 	l.ReadPolicies(all.Reader{}, policy.Options{})
@@ -94,7 +98,7 @@ func loadPolicies(paths, policies []string, today time.Time) (*baseline.Library,
 		mistakes = append(mistakes, found...)
 	}
 	for _, p := range policies {
-		found, err := readPolicies(l, p)
+		found, err := readPolicies(l, p, v)
 		if err != nil {
 			return nil, fmt.Errorf("reading the policies: %w", err)
 		}
@@ -116,7 +120,7 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 		ext := filepath.Ext(name)
 		lower := strings.ToLower(ext)
 		if lower == ".rego" {
-			return readModule(l, name)
+			return policyFile{name, name, func() ([]byte, error) { return source.ReadFile(name) }}.add(l)
 		}
 		if name != path && (lower != ".yaml" && lower != ".yml" && lower != ".json" || strings.HasSuffix(name, ".fixture"+ext)) {
 			return nil
@@ -130,49 +134,6 @@ func readConfig(l *baseline.Library, path string) (mistakes []error, err error) 
 		}
 		return nil
 	})
-	return mistakes, err
-}
-
-// readModule adds a source of Rego, unless it is a test.
-func readModule(l *baseline.Library, name string) error {
-	if strings.HasSuffix(name, "_test.rego") {
-		return nil
-	}
-	data, err := source.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	l.ReadModule(name, data)
-	return nil
-}
-
-// readPolicies adds the policies at a path, and what stands beside them, which
-// may be their parameters. What is hidden (.kyverno-test) is left out.
-func readPolicies(l *baseline.Library, path string) (mistakes []error, err error) {
-	before := l.Documents()
-	err = walkConfig(path, map[string]bool{}, func(name string) error {
-		ext := strings.ToLower(filepath.Ext(name))
-		if rel, relErr := filepath.Rel(path, name); relErr == nil && hidden(rel) {
-			return nil
-		}
-		switch {
-		case ext == ".rego":
-			return readModule(l, name)
-		case name != path && ext != ".yaml" && ext != ".yml" && ext != ".json":
-			return nil
-		}
-		data, err := source.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := l.ReadPolicyFile(name, data); err != nil {
-			mistakes = append(mistakes, err)
-		}
-		return nil
-	})
-	if err == nil && len(mistakes) == 0 && l.Documents() == before {
-		err = fmt.Errorf("%s holds no policy: no ValidatingAdmissionPolicy, nothing of Kyverno or Gatekeeper, and no Rego", path)
-	}
 	return mistakes, err
 }
 
@@ -237,7 +198,11 @@ func walkConfig(path string, seen map[string]bool, each func(string) error) erro
 
 // load returns the baseline that the flags choose and an engine for it.
 func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine, error) {
-	l, err := loadPolicies(f.config, f.policies, today)
+	v, err := f.verifier()
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := loadPolicies(f.config, f.policies, v, today)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -78,6 +78,7 @@ func (f *convertPoliciesFlags) run(ctx context.Context, s Streams, args []string
 	if err != nil {
 		return fmt.Errorf("convert policies: %w", err)
 	}
+	docs = slices.DeleteFunc(docs, func(o *object.Object) bool { return inTests(o, args) })
 	tellProblems(s, problems)
 	if len(docs) == 0 {
 		return fmt.Errorf("convert policies: no policy that can be translated in %s", strings.Join(args, ", "))
@@ -130,11 +131,17 @@ func readObjects(ctx context.Context, s Streams, paths []string, wanted func(obj
 	return out, problems, ctx.Err()
 }
 
-// byFolder groups policies by the folders that they stand in.
+// byFolder groups policies by the folders that they stand in. Templates of
+// Gatekeeper go with the constraints of every folder.
 func byFolder(docs []*object.Object) [][]*object.Object {
 	var out [][]*object.Object
+	var templates []*object.Object
 	folders := map[string]int{}
 	for _, o := range docs {
+		if o.Kind == "ConstraintTemplate" {
+			templates = append(templates, o)
+			continue
+		}
 		folder := filepath.Dir(o.Origin.Source)
 		i, ok := folders[folder]
 		if !ok {
@@ -144,11 +151,25 @@ func byFolder(docs []*object.Object) [][]*object.Object {
 		}
 		out[i] = append(out[i], o)
 	}
+	for i := range out {
+		out[i] = append(out[i], templates...)
+	}
 	return out
 }
 
 // testFolders are where tests of policies stand beside them.
 var testFolders = []string{".kyverno-test", ".chainsaw-test", "samples"}
+
+// inTests says whether a document stands in a folder of tests that nobody named.
+func inTests(o *object.Object, args []string) bool {
+	for _, name := range testFolders[:2] {
+		part := string(filepath.Separator) + name + string(filepath.Separator)
+		if strings.Contains(o.Origin.Source, part) && !slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, name) }) {
+			return true
+		}
+	}
+	return false
+}
 
 // testResources returns the objects of the tests beside some policies of one
 // folder.
@@ -158,10 +179,9 @@ func testResources(ctx context.Context, s Streams, docs []*object.Object) []*obj
 	for _, name := range testFolders {
 		files = append(files, yamlFiles(filepath.Join(folder, name))...)
 	}
-	for _, name := range []string{kyvernotest.FileName, "suite.yaml"} {
-		if _, err := os.Stat(filepath.Join(folder, name)); err == nil {
-			files = append(files, yamlFiles(folder)...)
-		}
+	_, err := os.Stat(filepath.Join(folder, kyvernotest.FileName))
+	if err == nil || strings.HasSuffix(docs[0].Group(), "gatekeeper.sh") {
+		files = append(files, yamlFiles(folder)...)
 	}
 	slices.Sort(files)
 	files = slices.Compact(files)

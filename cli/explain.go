@@ -30,7 +30,7 @@ func newExplain(s Streams) *cobra.Command {
 			return completeFrom((*baseline.Library).Controls)(cmd, args, typed)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			l, err := loadPolicies(config, policies, time.Time{})
+			l, err := loadPolicies(config, policies, nil, time.Time{})
 			if err != nil {
 				return err
 			}

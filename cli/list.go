@@ -41,7 +41,7 @@ func newList(s Streams) *cobra.Command {
 				if format != "table" && format != "json" {
 					return fmt.Errorf("unknown output %q; want table or json", format)
 				}
-				l, err := loadPolicies(config, policies, time.Time{})
+				l, err := loadPolicies(config, policies, nil, time.Time{})
 				if err != nil {
 					return err
 				}

@@ -3,48 +3,223 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/bundle"
 	"sconce.dev/sconce/source"
 )
 
 func newPolicy(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Publish, fetch and compare policies",
-		Long: `Policy is about sets of policies as a whole: your own controls and baselines, and
-ValidatingAdmissionPolicies, Kyverno and Gatekeeper policies and Rego.`,
+		Short: "Publish, fetch, verify and compare policies",
+		Long: `Policy is about sets of policies as a whole: your own controls and baselines,
+ValidatingAdmissionPolicies, Kyverno and Gatekeeper policies and Rego.
+
+A set can be a versioned bundle in a registry of container images, signed with a
+key or without one by Sigstore. Whatever takes --policies takes a bundle.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyDiff(s))
+	cmd.AddCommand(newPolicyDiff(s), newPolicyPush(s), newPolicyPull(s), newPolicySign(s), newPolicyVerify(s))
 	return cmd
 }
 
-// policyPath is where the policies are that somebody named: a file or folder, or
-// what stands at a path of a Git revision (main:policies).
-func policyPath(arg string) (path string, release func(), err error) {
-	nothing := func() {}
-	if _, err := os.Stat(arg); err == nil {
-		return arg, nothing, nil
+// bundlePrefix is what the reference of a bundle in a registry begins with.
+const bundlePrefix = "oci://"
+
+// policyFile is a file that may hold policies.
+type policyFile struct {
+	name   string // as people are told of it
+	within string // below what was named, with slashes
+	read   func() ([]byte, error)
+}
+
+// readPolicies adds the policies that somebody named, and what stands beside them,
+// which may be their parameters. What is hidden (.kyverno-test) is left out.
+func readPolicies(l *baseline.Library, from string, v *bundle.Verifier) (mistakes []error, err error) {
+	before := l.Documents()
+	files, release, err := policyFiles(from, v)
+	if err != nil {
+		return nil, err
 	}
-	revision, within, ok := strings.Cut(arg, ":")
+	defer release()
+	for _, f := range files {
+		if err := f.add(l); err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	if len(mistakes) == 0 && l.Documents() == before {
+		return nil, fmt.Errorf("%s holds no policy: no ValidatingAdmissionPolicy, nothing of Kyverno or Gatekeeper, no Rego and no control of your own", from)
+	}
+	return mistakes, nil
+}
+
+// add adds what a file holds to a library, unless it is none of its matter.
+func (f policyFile) add(l *baseline.Library) error {
+	ext := strings.ToLower(path.Ext(f.name))
+	switch {
+	case hidden(f.within), strings.HasSuffix(f.name, "_test.rego"), strings.HasSuffix(f.name, ".fixture"+ext):
+		return nil
+	case ext != ".rego" && f.within != "" && ext != ".yaml" && ext != ".yml" && ext != ".json":
+		return nil
+	}
+	data, err := f.read()
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	if ext == ".rego" {
+		l.ReadModule(f.name, data)
+		return nil
+	}
+	return l.ReadPolicyFile(f.name, data)
+}
+
+// policyFiles returns the files of what somebody named: a file or folder, a
+// bundle, or a path of a Git revision.
+func policyFiles(from string, v *bundle.Verifier) (files []policyFile, release func(), err error) {
+	release = func() {}
+	if ref, ok := strings.CutPrefix(from, bundlePrefix); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), pullTimeout)
+		defer cancel()
+		b, err := bundle.Pull(ctx, ref, bundle.RemoteOptions{Verify: v, UserAgent: userAgent})
+		if err != nil {
+			return nil, nil, err
+		}
+		return bundled(from, b), release, nil
+	}
+	info, err := os.Stat(from)
+	switch {
+	case err == nil && info.Mode().IsRegular() && strings.HasSuffix(from, ".tar"):
+		b, err := openBundle(from, v)
+		if err != nil {
+			return nil, nil, err
+		}
+		return bundled(from, b), release, nil
+	case err == nil:
+		files, err = below(from, from)
+		return files, release, err
+	}
+	revision, within, ok := strings.Cut(from, ":")
 	if !ok || revision == "" {
-		return "", nothing, fmt.Errorf("%s is no file or folder; of a Git revision, name a path, as in main:policies", arg)
+		return nil, nil, fmt.Errorf("%s is no file or folder; of a Git revision name a path, as in main:policies, and of a bundle oci:// and its reference", from)
 	}
 	checkout, err := source.Checkout(revision)
 	if err != nil {
-		return "", nothing, fmt.Errorf("%s: %w", arg, err)
+		return nil, nil, fmt.Errorf("%s: %w", from, err)
 	}
-	path = filepath.Join(checkout.Base, filepath.FromSlash(within))
-	if _, err := os.Stat(path); err != nil {
+	files, err = below(filepath.Join(checkout.Base, filepath.FromSlash(within)), from)
+	if err != nil {
 		checkout.Remove()
-		return "", nothing, fmt.Errorf("%s: revision %s has no %s", arg, revision, within)
+		return nil, nil, fmt.Errorf("revision %s has no %s", revision, within)
 	}
-	return path, checkout.Remove, nil
+	return files, checkout.Remove, nil
 }
+
+const (
+	pullTimeout = time.Minute
+	userAgent   = "sconce"
+)
+
+// bundled are the files of a bundle.
+func bundled(from string, b *bundle.Bundle) []policyFile {
+	var out []policyFile
+	for _, f := range b.Files {
+		out = append(out, policyFile{from + "/" + f.Name, f.Name, func() ([]byte, error) { return f.Data, nil }})
+	}
+	return out
+}
+
+// below are the files at or below a path, which people know by another name.
+func below(root, called string) ([]policyFile, error) {
+	var out []policyFile
+	err := walkConfig(root, map[string]bool{}, func(name string) error {
+		within := ""
+		if rel, err := filepath.Rel(root, name); err == nil && rel != "." {
+			within = filepath.ToSlash(rel)
+		}
+		shown := name
+		if called != root {
+			shown = path.Join(called, within)
+		}
+		out = append(out, policyFile{shown, within, func() ([]byte, error) { return source.ReadFile(name) }})
+		return nil
+	})
+	return out, err
+}
+
+// openBundle opens a bundle that was saved to a file.
+func openBundle(name string, v *bundle.Verifier) (*bundle.Bundle, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	b, err := bundle.Open(file, v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b, nil
+}
+
+// trustFlags say whose signatures of bundles are accepted.
+type trustFlags struct {
+	keys                  []string
+	trustedRoot           string
+	issuer, issuerRegexp  string
+	subject, subjectRegex string
+}
+
+func (f *trustFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.keys, "policy-key", nil, "file of a public key by which bundles of policies must be signed; can be repeated")
+	flags.StringVar(&f.trustedRoot, "policy-trusted-root", "", "trusted_root.json of Sigstore for signatures without a key; nothing is fetched")
+	flags.StringVar(&f.issuer, "policy-issuer", "", "who vouches for the signer of a signature without a key")
+	flags.StringVar(&f.issuerRegexp, "policy-issuer-regexp", "", "the same as a regular expression")
+	flags.StringVar(&f.subject, "policy-signer", "", "who must have signed without a key: an address, or a workflow")
+	flags.StringVar(&f.subjectRegex, "policy-signer-regexp", "", "the same as a regular expression")
+	for _, name := range []string{"policy-trusted-root", "policy-issuer", "policy-issuer-regexp", "policy-signer", "policy-signer-regexp"} {
+		_ = flags.MarkHidden(name)
+	}
+}
+
+// verifier returns what holds signatures against the flags; nil where none are
+// asked for.
+func (f *trustFlags) verifier() (*bundle.Verifier, error) {
+	identity := bundle.Identity{Issuer: f.issuer, IssuerRegexp: f.issuerRegexp, Subject: f.subject, SubjectRegexp: f.subjectRegex}
+	if len(f.keys) == 0 && f.trustedRoot == "" && identity == (bundle.Identity{}) {
+		return nil, nil //nolint:nilnil // nothing was asked for
+	}
+	var o bundle.VerifierOptions
+	for _, name := range f.keys {
+		key, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--policy-key: %w", err)
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	if identity != (bundle.Identity{}) {
+		o.Identities = []bundle.Identity{identity}
+	}
+	if f.trustedRoot != "" {
+		root, err := os.ReadFile(f.trustedRoot)
+		if err != nil {
+			return nil, fmt.Errorf("--policy-trusted-root: %w", err)
+		}
+		o.TrustedRoot = root
+	}
+	return bundle.NewVerifier(o)
+}
+
+// errUnverified is for commands that must be told whose signatures to accept.
+var errUnverified = errors.New("whose signature is to be accepted? name --policy-key, or --policy-trusted-root with --policy-issuer and --policy-signer")

@@ -40,14 +40,14 @@ what would newly fail, what would no longer, what can no longer be decided, and
 whose action or severity is another. The objects are those of this folder, of the
 paths that are named, or of the cluster.
 
-A set is a file or folder of policies (as --policies takes them) and of your own
-controls and baselines, or a path of a Git revision: main:policies.
+A set is a file or folder of policies and of your own controls and baselines, a
+path of a Git revision (main:policies), or a bundle (oci://REGISTRY/NAME:TAG).
 
 Exit codes: 0 done; 1 something newly fails that --fail-on names; 2 not everything
 could be read; 3 something is unknown that was not, with --fail-on unknown.`,
 		Example: `  sconce policy diff main:policies policies
   sconce policy diff old/ new/ deploy/ --fail-on new
-  sconce policy diff main:policies policies cluster -o markdown`,
+  sconce policy diff oci://registry.example.com/policies:1.4.0 policies cluster -o markdown`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return errors.New("name two sets of policies, as in `sconce policy diff main:policies policies`")
@@ -134,18 +134,17 @@ func (f *policyDiffFlags) compare(ctx context.Context, cmd *cobra.Command, s Str
 
 // side reads a set of policies.
 func (f *policyDiffFlags) side(arg string) (*policySide, error) {
-	path, release, err := policyPath(arg)
+	v, err := f.verifier()
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 	today := time.Now()
-	l, err := loadPolicies(f.config, []string{path}, today)
+	l, err := loadPolicies(f.config, []string{arg}, v, today)
 	if err != nil {
 		return nil, err
 	}
 	flags := f.configFlags
-	flags.policies = []string{path}
+	flags.policies = []string{arg}
 	b, err := flags.resolve(l, today)
 	if err != nil {
 		return nil, err

@@ -36,9 +36,9 @@ func runMutants(ctx context.Context, s Streams, f *testFlags, paths []string) er
 	if err != nil {
 		return err
 	}
-	reports := make([]chan []*mutate.Report, len(work))
+	reports := make([]chan *mutate.Report, len(work))
 	for i := range work {
-		reports[i] = make(chan []*mutate.Report, 1)
+		reports[i] = make(chan *mutate.Report, 1)
 	}
 	go func() {
 		var group errgroup.Group
@@ -56,11 +56,13 @@ func runMutants(ctx context.Context, s Streams, f *testFlags, paths []string) er
 		_, _ = fmt.Fprintln(s.Out, "  SCORE  KILLED  SURVIVED  EQUIVALENT  POLICY")
 	}
 	for _, c := range reports {
-		for _, r := range <-c {
-			m.add(r)
-			if f.format == "table" {
-				printScore(s.Out, r)
-			}
+		r := <-c
+		if ctx.Err() != nil {
+			break
+		}
+		m.add(r)
+		if f.format == "table" {
+			printScore(s.Out, r)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -94,19 +96,19 @@ func (m *mutation) add(r *mutate.Report) {
 
 // mutations returns what makes and tries the mutants of each control, and of the
 // Rego below each path.
-func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([]func() []*mutate.Report, error) {
+func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([]func() *mutate.Report, error) {
 	found, err := findTests(paths)
 	if err != nil {
 		return nil, err
 	}
-	var work []func() []*mutate.Report
+	var work []func() *mutate.Report
 	if f.catalog || len(found.configs) > 0 || len(f.controls) > 0 {
 		l, names, err := f.ownControls(found.configs, strings.Join(paths, ", "))
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			work = append(work, func() []*mutate.Report { return []*mutate.Report{mutants(l, name)} })
+			work = append(work, func() *mutate.Report { return mutants(l, name) })
 		}
 	}
 	if len(f.controls) > 0 || f.catalog {
@@ -117,7 +119,11 @@ func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([
 		if err != nil {
 			return nil, err
 		}
-		work = append(work, func() []*mutate.Report { return regoMutants(ctx, root.path, tests) })
+		files, err := regoMutants(ctx, tests)
+		if err != nil {
+			return nil, err
+		}
+		work = append(work, files...)
 	}
 	if n := len(found.kyverno) + len(found.suites); n > 0 {
 		_, _ = fmt.Fprintf(s.Err, "sconce: mutants are made of controls and of Rego: %d files of tests of Kyverno and Gatekeeper policies are left out\n", n)
@@ -128,34 +134,39 @@ func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([
 	return work, nil
 }
 
-// regoMutants tries the mutants of the Rego below a path.
-func regoMutants(ctx context.Context, where string, tests *regotest.Tests) []*mutate.Report {
-	found, err := tests.Mutate(ctx)
+// regoMutants returns what tries the mutants of each file of Rego below a path.
+func regoMutants(ctx context.Context, tests *regotest.Tests) ([]func() *mutate.Report, error) {
+	files, err := tests.Mutations(ctx)
 	if err != nil {
-		return []*mutate.Report{{Control: where, Mistakes: []string{err.Error()}}}
+		return nil, fmt.Errorf("test: %w", err)
 	}
-	var out []*mutate.Report
-	for _, m := range found {
-		r := &mutate.Report{Control: m.Package + " (" + m.File + ")"}
-		if m.Mistake != "" {
-			r.Mistakes = append(r.Mistakes, m.Mistake)
-		}
-		if m.Left > 0 {
-			r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s: %d further mutants were not tried: split the file", m.File, m.Left))
-		}
-		for _, mutant := range m.Mutants {
-			outcome := mutate.Killed
-			if mutant.Survived {
-				outcome = mutate.Survived
-			}
-			r.Mutants = append(r.Mutants, &mutate.Mutant{
-				ID: mutant.ID, Operator: mutant.Operator, Field: mutant.Rule, Position: mutant.Position,
-				Before: mutant.Before, After: mutant.After, Outcome: outcome,
-			})
-		}
-		out = append(out, r)
+	var out []func() *mutate.Report
+	for _, run := range files {
+		out = append(out, func() *mutate.Report { return regoReport(run()) })
 	}
-	return out
+	return out, nil
+}
+
+// regoReport is a report of the mutants of a file of Rego.
+func regoReport(m *regotest.Mutation) *mutate.Report {
+	r := &mutate.Report{Control: m.Package + " (" + m.File + ")"}
+	if m.Mistake != "" {
+		r.Mistakes = append(r.Mistakes, m.Mistake)
+	}
+	if m.Left > 0 {
+		r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s: %d further mutants were not tried: split the file", m.File, m.Left))
+	}
+	for _, mutant := range m.Mutants {
+		outcome := mutate.Killed
+		if mutant.Survived {
+			outcome = mutate.Survived
+		}
+		r.Mutants = append(r.Mutants, &mutate.Mutant{
+			ID: mutant.ID, Operator: mutant.Operator, Field: mutant.Rule, Position: mutant.Position,
+			Before: mutant.Before, After: mutant.After, Outcome: outcome,
+		})
+	}
+	return r
 }
 
 // mutants runs the mutants of one control. What keeps them from being run is a

@@ -116,7 +116,7 @@ func (w *ruleWriter) failedBefore() ([]admissionregistrationv1.Variable, error) 
 // validation is the check with its message.
 func (w *ruleWriter) validation(expression string) admissionregistrationv1.Validation {
 	v := w.rules[0].Validation
-	out := admissionregistrationv1.Validation{Expression: expression}
+	out := admissionregistrationv1.Validation{Expression: boolean(expression)}
 	text := oneLine(v.Message)
 	if text == "" {
 		text = "rule " + w.rules[0].Name + " of policy " + w.policy.Name + " does not hold"
@@ -131,6 +131,14 @@ func (w *ruleWriter) validation(expression string) admissionregistrationv1.Valid
 	}
 	out.Message = text
 	return out
+}
+
+// boolean makes an expression one that is known to be true or false.
+func boolean(expr string) string {
+	if binding(expr) == isUnary && !strings.HasPrefix(expr, "!") && expr != always && expr != never {
+		return expr + " == true"
+	}
+	return expr
 }
 
 // oneLine returns a text without line breaks, as messages of the API server must

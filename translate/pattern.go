@@ -263,7 +263,7 @@ func (w *patternWriter) submap(f subject, p map[string]any, missing string) (ver
 // there: one of the parts that must hold asks for something below it.
 func (w *patternWriter) implies(condition, optional string) bool {
 	for _, p := range splitAnd(condition) {
-		if strings.HasPrefix(p, optional+".?") && (strings.HasSuffix(p, ".orValue(false)") || strings.HasSuffix(p, ".hasValue()")) && binding(p) == isUnary {
+		if (strings.HasPrefix(p, optional+".?") || strings.HasPrefix(p, optional+"[?")) && (strings.HasSuffix(p, ".orValue(false)") || strings.HasSuffix(p, ".hasValue()")) && binding(p) == isUnary {
 			return true
 		}
 	}

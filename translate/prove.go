@@ -24,7 +24,7 @@ import (
 	"sconce.dev/sconce/verdict"
 )
 
-// subjectOf what a proof is about: what to ask, and of what.
+// proof asks an original and its translation about the same objects.
 type proof struct {
 	original, translation []policy.Rule
 	words                 *vocabulary
@@ -239,12 +239,12 @@ func (p *proof) ask(ctx context.Context, r *policy.Request, count *int) {
 	if r.Subject() == nil || r.Operation == policy.Update && r.Old == nil || r.Operation != policy.Delete && r.Object == nil {
 		return
 	}
-	original := said(ctx, p.original, r)
+	original := said(ctx, p.original, r, false)
 	if original.Outcome == string(verdict.Unknown) {
 		p.evidence.Undecided++
 		return
 	}
-	translation := said(ctx, p.translation, r)
+	translation := said(ctx, p.translation, r, true)
 	if !equal(original, translation) {
 		if ctx.Err() == nil {
 			p.evidence.Difference = p.shrunk(ctx, &Difference{r, original, translation})
@@ -258,14 +258,14 @@ func (p *proof) ask(ctx context.Context, r *policy.Request, count *int) {
 	subject, _ := r.Subject().Root.Any().(map[string]any)
 	if original.Outcome == string(verdict.Fail) {
 		p.evidence.Denied++
-		p.failing = kept1(p.failing, subject, p.varier)
+		p.failing = remembered(p.failing, subject, p.varier)
 		return
 	}
-	p.passing = kept1(p.passing, subject, p.varier)
+	p.passing = remembered(p.passing, subject, p.varier)
 }
 
-// kept1 adds an object to a list of bounded length.
-func kept1(list []map[string]any, o map[string]any, g *varier) []map[string]any {
+// remembered adds an object to a list of bounded length.
+func remembered(list []map[string]any, o map[string]any, g *varier) []map[string]any {
 	if len(list) < maxKept {
 		return append(list, o)
 	}
@@ -282,7 +282,7 @@ func equal(a, b Said) bool { return admits(a) == admits(b) && b.Outcome != strin
 func admits(s Said) bool { return s.Outcome != string(verdict.Fail) }
 
 // said returns what some rules say together.
-func said(ctx context.Context, rules []policy.Rule, r *policy.Request) Said {
+func said(ctx context.Context, rules []policy.Rule, r *policy.Request, translated bool) Said {
 	out := Said{Outcome: notAbout}
 	rank := map[string]int{notAbout: 0, string(verdict.Pass): 1, string(verdict.Unknown): 2, string(verdict.Fail): 3}
 	for _, rule := range rules {
@@ -290,7 +290,7 @@ func said(ctx context.Context, rules []policy.Rule, r *policy.Request) Said {
 			continue
 		}
 		v, applies := rule.Judge(ctx, r)
-		outcome := decided(rule, &v)
+		outcome := decided(rule, &v, translated)
 		if !applies || rank[outcome] <= rank[out.Outcome] {
 			continue
 		}
@@ -304,8 +304,8 @@ func said(ctx context.Context, rules []policy.Rule, r *policy.Request) Said {
 
 // decided is what the API server makes of a verdict: an expression that fails
 // denies or admits, as the policy's failurePolicy says.
-func decided(rule policy.Rule, v *control.Verdict) string {
-	if v.Outcome != verdict.Unknown || rule.Info().Language != policy.VAP || len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Message, "' resulted in error") {
+func decided(rule policy.Rule, v *control.Verdict, translated bool) string {
+	if v.Outcome != verdict.Unknown || !translated || len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Message, "resulted in error") {
 		return string(v.Outcome)
 	}
 	if rule.Info().FailurePolicy == v1alpha1.FailOpen {
@@ -320,7 +320,7 @@ func (p *proof) shrunk(ctx context.Context, d *Difference) *Difference {
 	for _, old := range []bool{true, false} {
 		for changed := true; changed; {
 			changed = false
-			root := tree2(d.Request, old)
+			root := rootOf(d.Request, old)
 			if root == nil {
 				break
 			}
@@ -332,7 +332,7 @@ func (p *proof) shrunk(ctx context.Context, d *Difference) *Difference {
 				if r.Subject() == nil || r.Object == nil && d.Request.Object != nil || r.Old == nil && d.Request.Old != nil {
 					continue
 				}
-				original, translation := said(ctx, p.original, r), said(ctx, p.translation, r)
+				original, translation := said(ctx, p.original, r, false), said(ctx, p.translation, r, true)
 				if original.Outcome != string(verdict.Unknown) && !equal(original, translation) {
 					d, changed = &Difference{r, original, translation}, true
 					break
@@ -343,7 +343,8 @@ func (p *proof) shrunk(ctx context.Context, d *Difference) *Difference {
 	return d
 }
 
-func tree2(r *policy.Request, old bool) map[string]any {
+// rootOf returns the object of a request, or what it was.
+func rootOf(r *policy.Request, old bool) map[string]any {
 	o := r.Object
 	if old {
 		o = r.Old

@@ -10,15 +10,23 @@ import (
 
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/kyverno"
+	"sconce.dev/sconce/policy/kyvernocel"
 	"sconce.dev/sconce/policy/vap"
 )
 
 // Handles says whether documents of a kind can be translated.
 func Handles(gk object.GroupKind) bool {
-	return gk.Group == "kyverno.io" && (gk.Kind == "ClusterPolicy" || gk.Kind == "Policy")
+	switch gk.Group {
+	case "kyverno.io":
+		return gk.Kind == "ClusterPolicy" || gk.Kind == "Policy" || gk.Kind == "PolicyException"
+	case v1alpha1.Group:
+		return gk.Kind == "Control"
+	}
+	return gk.Group == templatesGroup || gk.Group == constraintsGroup
 }
 
 // Translate translates the policies among documents, and proves what it wrote.
@@ -29,6 +37,8 @@ func Translate(ctx context.Context, docs []*object.Object, opts Options) *Result
 	for _, p := range policies {
 		translatePolicy(ctx, p, &opts, out)
 	}
+	controls(ctx, docs, &opts, out)
+	constraints(ctx, docs, &opts, out)
 	return out
 }
 
@@ -48,7 +58,7 @@ func translatePolicy(ctx context.Context, p *kyverno.Policy, opts *Options, out 
 			name += "-" + g[0].Name
 		}
 		w := &ruleWriter{policy: p, rules: g}
-		if err := w.translate(r, resourceName(name)); err != nil {
+		if err := w.translate(r, resourceName(name), opts.To); err != nil {
 			r.refuse(err)
 			continue
 		}
@@ -58,7 +68,7 @@ func translatePolicy(ctx context.Context, p *kyverno.Policy, opts *Options, out 
 }
 
 // translate writes the rule.
-func (w *ruleWriter) translate(r *Rule, name string) error {
+func (w *ruleWriter) translate(r *Rule, name string, to Target) error {
 	if len(w.policy.Exceptions) > 0 {
 		return errors.New("there are PolicyExceptions to the policy, which are not translated")
 	}
@@ -68,8 +78,16 @@ func (w *ruleWriter) translate(r *Rule, name string) error {
 	if err := w.prepare(); err != nil {
 		return err
 	}
+	if to == Control {
+		docs, err := w.control(name)
+		r.Documents = docs
+		return err
+	}
 	docs, err := w.admission(name)
-	r.Documents = docs
+	if err != nil {
+		return err
+	}
+	r.Documents, err = inLanguage(docs, to)
 	return err
 }
 
@@ -113,7 +131,19 @@ func compiled(docs []Document) ([]policy.Rule, error) {
 		}
 		objects = append(objects, list...)
 	}
-	set := vap.Load(objects, policy.Options{})
+	var set *policy.Set
+	switch objects[0].Kind {
+	case "Control":
+		c, err := readControl(objects[0])
+		if err != nil {
+			return nil, fmt.Errorf("the translation is no valid control: %w", err)
+		}
+		return []policy.Rule{&controlRule{c}}, nil
+	case "ValidatingPolicy":
+		set = kyvernocel.Load(objects, policy.Options{})
+	default:
+		set = vap.Load(objects, policy.Options{})
+	}
 	if len(set.Problems) > 0 {
 		return nil, fmt.Errorf("the translation is no valid policy: %s", set.Problems[0].Message)
 	}
@@ -125,6 +155,12 @@ func compiled(docs []Document) ([]policy.Rule, error) {
 
 // prove proves the translation of a rule.
 func prove(ctx context.Context, r *Rule, original []policy.Rule, opts *Options, w *ruleWriter) {
+	p := &proof{opts: opts, operations: w.about.operations, kinds: w.apiKinds(), words: w.vocabulary()}
+	r.proveBy(ctx, p, original)
+}
+
+// proveBy proves the translation against the original.
+func (r *Rule) proveBy(ctx context.Context, p *proof, original []policy.Rule) {
 	translation, err := compiled(r.Documents)
 	if err != nil {
 		r.refuse(err)
@@ -140,7 +176,7 @@ func prove(ctx context.Context, r *Rule, original []policy.Rule, opts *Options, 
 			return
 		}
 	}
-	p := &proof{original: original, translation: translation, opts: opts, operations: w.about.operations, kinds: w.apiKinds(), words: w.vocabulary()}
+	p.original, p.translation = original, translation
 	r.Evidence = p.run(ctx, r.Policy.Name+"/"+r.Name)
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -96,11 +97,9 @@ func newCEL(o *object.Object, at object.Path) (engine, error) {
 
 // check says what Gatekeeper refuses.
 func (s *celSource) check() error {
-	for what, list := range map[string][]named{"match condition": s.MatchConditions, "variable": s.Variables} {
-		for _, n := range list {
-			if strings.HasPrefix(n.Name, reserved) {
-				return fmt.Errorf("the %s %s: names that begin with %s are Gatekeeper's", what, n.Name, reserved)
-			}
+	for _, n := range slices.Concat(s.MatchConditions, s.Variables) {
+		if strings.HasPrefix(n.Name, reserved) {
+			return fmt.Errorf("%s: names that begin with %s are Gatekeeper's", n.Name, reserved)
 		}
 	}
 	if p := s.FailurePolicy; p != nil && *p != admissionregistrationv1.Fail && *p != admissionregistrationv1.Ignore {
@@ -117,7 +116,7 @@ func (s *celSource) compile(name string, failurePolicy admissionregistrationv1.F
 		return nil, fmt.Errorf("building the CEL environment: %w", err)
 	}
 	var errs []error
-	for _, v := range append(append([]named(nil), given...), s.Variables...) {
+	for _, v := range slices.Concat(given, s.Variables) {
 		result := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, cel.OptionalVariableDeclarations{HasParams: true}, environment.StoredExpressions)
 		if result.Error != nil {
 			errs = append(errs, fmt.Errorf("variable %s: %w", v.Name, result.Error))

@@ -50,7 +50,7 @@ type sharedInventories struct {
 
 // of returns the inventories of a cluster.
 func (s *sharedInventories) of(c policy.Cluster) *inventories {
-	if c == nil || !reflect.TypeOf(c).Comparable() {
+	if c == nil || !reflect.ValueOf(c).Comparable() {
 		return newInventories(c, false)
 	}
 	s.mu.Lock()

@@ -388,7 +388,7 @@ func (m *mutator) Mutate(_ context.Context, req *policy.Request) (*object.Node, 
 	matches, err := m.spec.Match.matches(o, review)
 	out := control.Verdict{Outcome: verdict.Pass}
 	switch why := review.unknown(); {
-	case err == nil && !matches:
+	case err == nil && !matches && !o.Root.Get("metadata").HasUnknown():
 		return nil, control.Verdict{}, false
 	case m.info.Unsupported != "":
 		unknown(&out, m.info.Unsupported)

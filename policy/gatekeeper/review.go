@@ -81,6 +81,9 @@ func (r *Review) findNamespace() (*object.Object, bool) {
 	switch {
 	case o.Namespace != "":
 		n, known := r.Request.Namespace(o.Namespace)
+		if n != nil && n.Root.HasUnknown() {
+			return nil, false
+		}
 		return n, known || r.Literal
 	case r.Literal:
 		return nil, true

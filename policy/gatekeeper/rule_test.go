@@ -498,3 +498,27 @@ func TestTimeout(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestConcurrent holds that rules can judge one request at once.
+func TestConcurrent(t *testing.T) {
+	text := expansions
+	for _, kind := range []string{"One", "Two", "Three"} {
+		text += template(kind, `violation[{"msg": msg}] { data.inventory.namespace[ns]["v1"].Pod[name]; name == input.review.object.metadata.name; msg := sprintf("%v/%v", [ns, name]) }`) +
+			constraint(kind, "{match: {namespaceSelector: {matchLabels: {tier: front}}}}") + "---\n"
+	}
+	rules := load(t, strings.TrimSuffix(text, "---\n"))
+	known := &cluster{objects: parse(t, "cluster.yaml", pod+"---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {tier: front}}\n")}
+	o := parse(t, "object.yaml", pod)[0]
+	r := &policy.Request{Object: o, Cluster: known}
+	said := make(chan string)
+	for range 4 {
+		for _, rule := range rules {
+			go func() { said <- say(rule.Judge(t.Context(), r)) }()
+		}
+	}
+	for range 4 * len(rules) {
+		if got := <-said; got != "fail | shop/web" && got != "not about it" {
+			t.Error(got)
+		}
+	}
+}

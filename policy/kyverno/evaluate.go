@@ -381,13 +381,16 @@ func pseudoRandom() func() uint64 {
 	}
 }
 
-// mutate runs the rules that mutate, each on what those before it have left.
+// mutate runs the rules that mutate, each on what those before it have left. Where
+// one cannot be evaluated, Kyverno has nothing left to change.
 func (e *evaluation) mutate() []Response {
-	return e.rules(func(r *Rule) bool { return r.hasMutate() }, func(r *Rule) *Response {
+	broken := false
+	return e.rules(func(r *Rule) bool { return r.hasMutate() && !broken }, func(r *Rule) *Response {
 		out := e.run(r)
 		if out != nil && out.Changed != nil {
 			e.subject = e.subject.with(out.Changed)
 		}
+		broken = out != nil && out.Status == Error
 		return out
 	})
 }

@@ -44,7 +44,6 @@ type Rule struct {
 	Unsupported string
 
 	source object.Path
-	text   []byte // of the rule, as JSON
 	// controllers are the kinds that a generated rule validates; nil for one that
 	// was written.
 	controllers    []string

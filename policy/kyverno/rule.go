@@ -162,8 +162,9 @@ func (r *Rule) needs(out *policy.Needs) {
 			out.AnyKind = true
 		}
 	}
+	all, _ := json.Marshal(&r.RuleSpec)
 	for _, word := range []string{"request.userInfo", "request.roles", "request.clusterRoles", "serviceAccountName"} {
-		out.User = out.User || r.says(word)
+		out.User = out.User || bytes.Contains(all, []byte(word))
 	}
 }
 
@@ -197,14 +198,6 @@ func (r *Rule) entries() []ContextEntry {
 		mutations(r.Mutation.ForEach)
 	}
 	return out
-}
-
-// says says whether a word stands somewhere in a rule.
-func (r *Rule) says(word string) bool {
-	if r.text == nil {
-		r.text, _ = json.Marshal(&r.RuleSpec)
-	}
-	return bytes.Contains(r.text, []byte(word))
 }
 
 // Info implements policy.Rule.
@@ -362,7 +355,7 @@ func (m *mutator) Mutate(ctx context.Context, q *policy.Request) (*object.Node, 
 			changed = out.Changed
 			e.subject = e.subject.with(changed)
 		}
-		if m.one && (out.Status == Pass || out.Status == Fail) {
+		if out.Status == Error || m.one && (out.Status == Pass || out.Status == Fail) {
 			break
 		}
 	}

@@ -35,6 +35,8 @@ type subject struct {
 	unknown string
 	// attributes are what selects requests.
 	attributes *attributes
+	// secret says that values of the object must not be shown.
+	secret bool
 }
 
 type subjectKey struct{}
@@ -45,7 +47,7 @@ func subjectOf(r *policy.Request) *subject {
 }
 
 func newSubject(r *policy.Request) *subject {
-	s := &subject{userKnown: r.User != nil, now: r.Now}
+	s := &subject{userKnown: r.User != nil, now: r.Now, secret: isSecret(r)}
 	if r.Object != nil {
 		s.object, s.unknown = r.Tree(r.Object), r.Object.Root.FirstUnknown()
 	}
@@ -59,6 +61,11 @@ func newSubject(r *policy.Request) *subject {
 	s.findNamespace(r)
 	s.request = s.newRequest()
 	return s
+}
+
+// isSecret says whether a request is about a Secret.
+func isSecret(r *policy.Request) bool {
+	return r.Subject().GroupKind() == object.GroupKind{Kind: "Secret"}
 }
 
 // findNamespace looks up the namespace of the object.

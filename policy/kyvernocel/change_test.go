@@ -178,6 +178,18 @@ spec:
 	}
 }
 
+// TestNoJSON applies values that no object can hold.
+func TestNoJSON(t *testing.T) {
+	widget := parse(t, "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {a: 1}\n")[0]
+	for _, value := range []string{`timestamp("2020-01-01T00:00:00Z")`, `duration("1s")`, `b"x"`, `double("NaN")`, `quantity("1Gi")`} {
+		set := load(t, strings.NewReplacer("apiGroups: [\"\"]", "apiGroups: [example.com]", "resources: [pods]", "resources: [widgets]").Replace(mutating(
+			"  mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{spec: Object.spec{b: "+value+"}}'}}, {patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{spec: Object.spec{c: 1}}'}}]")))
+		if _, outcome, words := mutate(t, set, &policy.Request{Object: widget}); outcome != verdict.Unknown {
+			t.Errorf("%s: %s %s", value, outcome, words)
+		}
+	}
+}
+
 func TestMutateExisting(t *testing.T) {
 	policies, problems := Read(parse(t, mutating(`
   evaluation: {mutateExisting: {enabled: true}}
@@ -270,6 +282,17 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("%+v\n%s", got, diff)
 			}
 		})
+	}
+}
+
+func TestGeneratingRule(t *testing.T) {
+	set := load(t, generating("GeneratingPolicy", "  generate: [{expression: 'generator.Apply(\"a\", variables.quota)'}]"))
+	v, applies := judge(t, set, &policy.Request{Object: parse(t, aNamespace)[0]})
+	if !applies || v.Outcome != verdict.Unknown || set.Rules[0].Info().Unsupported != v.Findings[0].Message {
+		t.Errorf("%+v", v)
+	}
+	if got := outcome(t, set, &policy.Request{Old: parse(t, aNamespace)[0], Operation: policy.Delete}); got != "nothing" {
+		t.Error(got)
 	}
 }
 

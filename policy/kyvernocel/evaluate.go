@@ -94,6 +94,19 @@ func failure(rule string, err error) Response {
 	return out
 }
 
+// hushed returns a response without the words of expressions over a Secret, which
+// may hold its values.
+func (r Response) hushed(secret bool) Response {
+	if !secret || r.Status != Error {
+		return r
+	}
+	r.Message = "what the policy says may hold values of the Secret, and is left out"
+	if r.Unknown != "" {
+		r.Unknown = r.Message
+	}
+	return r
+}
+
 // conditions evaluates the conditions of the policy; nil where they hold.
 func (v *variant) conditions(ctx context.Context, a *activation, p *program) *Response {
 	holds, err := all(ctx, a, p.conditions)
@@ -222,7 +235,7 @@ func validate(ctx context.Context, a *activation, p *program) Response {
 // failed is the response where a requirement is not met.
 func (val *validation) failed(ctx context.Context, a *activation, p *program, i int) Response {
 	out := Response{Status: Fail, Message: val.message}
-	if val.words != nil {
+	if val.words != nil && !a.secret {
 		words, err := val.words.text(ctx, a)
 		if err != nil {
 			words = fmt.Sprintf("the message cannot be evaluated: %v", err)

@@ -125,7 +125,7 @@ func (p *Policy) Evaluate(ctx context.Context, r *policy.Request, told *Told) []
 	defer cancel()
 	out := make([]Response, 0, len(p.variants))
 	for _, v := range p.variants {
-		out = append(out, v.evaluate(ctx, r, told))
+		out = append(out, v.evaluate(ctx, r, told).hushed(isSecret(r)))
 	}
 	return out
 }

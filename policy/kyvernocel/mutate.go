@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"sync"
@@ -90,9 +91,17 @@ func (m *patch) merge(value ref.Val, a *activation) (map[string]any, error) {
 	if !ok {
 		return nil, fmt.Errorf("the expression makes %T, not an Object", made.Value())
 	}
-	whole, _ := integers(tree).(map[string]any)
-	change := &unstructured.Unstructured{Object: whole}
-	original := &unstructured.Unstructured{Object: runtime.DeepCopyJSON(jsonTree(a.current))}
+	applied, err := plain(tree)
+	if err != nil {
+		return nil, err
+	}
+	whole, _ := applied.(map[string]any)
+	before, err := plain(a.current)
+	if err != nil {
+		return nil, err
+	}
+	change, original := &unstructured.Unstructured{Object: whole}, &unstructured.Unstructured{}
+	original.Object, _ = before.(map[string]any)
 	gvk := original.GroupVersionKind()
 	change.SetGroupVersionKind(gvk)
 	converter, known, err := converterOf(gvk, a.lookup)
@@ -132,30 +141,42 @@ func hasList(v any) bool {
 	return false
 }
 
-// jsonTree returns a tree that can be copied: with the types that JSON has.
-func jsonTree(tree map[string]any) map[string]any {
-	out, _ := integersOnly(tree).(map[string]any)
-	return out
-}
-
-func integersOnly(v any) any {
+// plain returns a copy of a value, with the types that objects are made of.
+func plain(v any) (any, error) {
 	switch v := v.(type) {
+	case nil, string, bool, int64:
+		return v, nil
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k, item := range v {
-			out[k] = integersOnly(item)
+			p, err := plain(item)
+			if err != nil {
+				return nil, err
+			}
+			out[k] = p
 		}
-		return out
+		return out, nil
 	case []any:
 		out := make([]any, len(v))
 		for i, item := range v {
-			out[i] = integersOnly(item)
+			p, err := plain(item)
+			if err != nil {
+				return nil, err
+			}
+			out[i] = p
 		}
-		return out
+		return out, nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, errors.New("an object holds what is no number")
+		}
+		return integers(v), nil
 	case int:
-		return int64(v)
+		return int64(v), nil
+	case uint64:
+		return integers(float64(v)), nil
 	}
-	return v
+	return nil, fmt.Errorf("a value of type %T cannot stand in an object", v)
 }
 
 // mergeAtomic merges also into fields that are replaced as a whole.
@@ -326,7 +347,11 @@ func toNative(v ref.Val) (any, error) {
 func (p *Policy) EvaluateTarget(ctx context.Context, r *policy.Request, target *object.Object, told *Told) Response {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
-	v := p.variants[0]
+	secret := isSecret(r) || target.GroupKind() == object.GroupKind{Kind: "Secret"}
+	return p.variants[0].evaluateTarget(ctx, r, target, told).hushed(secret)
+}
+
+func (v *variant) evaluateTarget(ctx context.Context, r *policy.Request, target *object.Object, told *Told) Response {
 	prog, cerr := v.compiled()
 	if cerr != nil {
 		return failure("evaluation", cerr)

@@ -19,7 +19,7 @@ import (
 // Load makes rules of policies and of the exceptions to them: one of each policy
 // that judges, a mutator of each that changes objects. A DeletingPolicy is a rule
 // that no object meets that it would delete. A GeneratingPolicy judges and
-// changes nothing: its rule only says where it cannot be evaluated.
+// changes nothing: its rule is not supported.
 func Load(docs []*object.Object, opts policy.Options) *policy.Set {
 	policies, problems := Read(docs, opts)
 	out := &policy.Set{Problems: problems}
@@ -68,6 +68,14 @@ func (p *Policy) elsewhere(r *policy.Request) bool {
 	return namespace != "" && r.Subject().Namespace != namespace
 }
 
+// selects says whether the policy may be about a request.
+func (p *Policy) selects(r *policy.Request) bool {
+	return !p.elsewhere(r) && slices.ContainsFunc(p.variants, func(v *variant) bool {
+		matched, err := v.matcher.match(subjectOf(r))
+		return matched || err != nil
+	})
+}
+
 // responses are those of the policy that are about the request.
 func (p *Policy) responses(ctx context.Context, r *policy.Request) []Response {
 	if p.elsewhere(r) {
@@ -78,6 +86,9 @@ func (p *Policy) responses(ctx context.Context, r *policy.Request) []Response {
 
 // Judge implements policy.Rule.
 func (r *rule) Judge(ctx context.Context, req *policy.Request) (control.Verdict, bool) {
+	if r.info.Unsupported != "" {
+		return policy.Unknown(r.info.Unsupported), r.policy.selects(req)
+	}
 	responses := r.policy.responses(ctx, req)
 	if len(responses) == 0 {
 		return control.Verdict{}, false
@@ -110,6 +121,7 @@ func (r *rule) verdict(req *policy.Request, resp *Response) control.Verdict {
 	return policy.Passed()
 }
 
+// unknownWords says why a verdict is unknown.
 func unknownWords(resp *Response) string {
 	if resp.Unknown != "" {
 		return resp.Unknown
@@ -172,6 +184,9 @@ func (p *Policy) info() *policy.Info {
 	if p.spec.failurePolicy != nil && *p.spec.failurePolicy == admissionregistrationv1.Ignore {
 		out.FailurePolicy = v1alpha1.FailOpen
 	}
+	if p.Type == Generating {
+		out.Unsupported = "the policy generates objects; it is not run here"
+	}
 	out.Needs = p.needs()
 	return out
 }
@@ -180,6 +195,8 @@ func severity(s string) v1alpha1.Severity {
 	switch s := v1alpha1.Severity(strings.ToLower(s)); s {
 	case v1alpha1.Critical, v1alpha1.High, v1alpha1.Low:
 		return s
+	case "info":
+		return v1alpha1.Low
 	}
 	return v1alpha1.Medium
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/cel-go/common/types"
+
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 )
@@ -66,11 +68,37 @@ func TestBounded(t *testing.T) {
 	}
 }
 
+// TestSecret holds that no words of an expression over a Secret are shown.
+func TestSecret(t *testing.T) {
+	secret := parse(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {password: hunter2}\n")[0]
+	for expression, want := range map[string]string{
+		"int(object.stringData.password) > 1":                                                       "unknown",
+		`resource.Get("v1", "configmaps", "shop", object.stringData.password).metadata.name == "x"`: "unknown",
+		`false`: "fail",
+	} {
+		set := load(t, strings.Replace(validating("  validations:\n  - expression: '"+expression+"'\n    messageExpression: string(object.stringData.password)\n"), "configmaps]", "secrets]", 1))
+		v, _ := judge(t, set, &policy.Request{Object: secret})
+		if string(v.Outcome) != want || strings.Contains(fmt.Sprint(v), "hunter2") {
+			t.Errorf("%s: %+v; want %s", expression, v, want)
+		}
+	}
+}
+
 // TestUnpacked refuses what unpacks to more than is good.
 func TestUnpacked(t *testing.T) {
-	set := load(t, validating("  validations: [{expression: 'gzip.decompress(gzip.compress(json.marshal(object).replace(\"a\", \"b\"))) != \"\"'}]"))
-	if got := outcome(t, set, &policy.Request{Object: parse(t, configMap)[0]}); got != "pass" {
-		t.Error(got)
+	for size, want := range map[int]bool{maxUnpacked: false, maxUnpacked + 1: true} {
+		if got := types.IsError(unpack(pack(types.String(strings.Repeat("a", size))))); got != want {
+			t.Errorf("%d bytes: refused is %v", size, got)
+		}
+	}
+}
+
+// TestRandom refuses what makes strings without end.
+func TestRandom(t *testing.T) {
+	for pattern, want := range map[string]bool{"[a-z]{8}": false, "((a*)*)*": false, "(((a*)*)*)*": true, strings.Repeat("a", maxPattern+1): true, "(": true} {
+		if got := types.IsError(random(types.String(pattern))); got != want {
+			t.Errorf("%s: refused is %v", pattern, got)
+		}
 	}
 }
 

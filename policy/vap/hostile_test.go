@@ -68,9 +68,9 @@ func TestHostile(t *testing.T) {
 // FuzzLoad holds that no documents and objects make Load, Judge or Mutate panic
 // or hang.
 func FuzzLoad(f *testing.F) {
-	f.Add(validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 3", messageExpression: "'x'"}]`)+bindingOf("b", "p", "validationActions: [Warn]"), web)
+	f.Add(validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 3", messageExpression: "'x'"}]`)+bindingOf("b", "validationActions: [Warn]"), web)
 	f.Add(validatingPolicy("p", `paramKind: {apiVersion: v1, kind: ConfigMap}, variables: [{name: a, expression: "object.spec"}], matchConditions: [{name: x, expression: "variables.a.b == 1"}], auditAnnotations: [{key: k, valueExpression: "string(variables.a)"}]`)+
-		bindingOf("b", "p", "validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}")+"---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n", web)
+		bindingOf("b", "validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}")+"---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n", web)
 	f.Add(strings.Replace(validatingPolicy("p", `reinvocationPolicy: IfNeeded, mutations: [{patchType: JSONPatch, jsonPatch: {expression: "[JSONPatch{op: 'remove', path: '/spec'}]"}}, {patchType: ApplyConfiguration, applyConfiguration: {expression: "Object{spec: Object.spec{paused: true}}"}}]`), "Validating", "Mutating", 1), web)
 	f.Add(validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: ["*"], apiVersions: ["*"], operations: ["*"], resources: ["*/*"]}]}, validations: [{expression: "object.metadata.labels.all(k, object.metadata.labels[k] != '')"}]`), `{apiVersion: x/v1, kind: Y, metadata: {labels: [1, {unknown: x}]}, spec: null}`)
 	f.Fuzz(func(t *testing.T, policies, about string) {

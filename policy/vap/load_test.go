@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,8 +103,9 @@ func validatingPolicy(name, spec string) string {
 	return fmt.Sprintf("---\n{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {name: %s}, spec: {%s}}\n", name, spec)
 }
 
-func bindingOf(name, policy, spec string) string {
-	return fmt.Sprintf("---\n{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: %s}, spec: {policyName: %s, %s}}\n", name, policy, spec)
+// bindingOf is a binding of the policy p.
+func bindingOf(name, spec string) string {
+	return fmt.Sprintf("---\n{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: %s}, spec: {policyName: p, %s}}\n", name, spec)
 }
 
 const web = `{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop, labels: {app: web}},
@@ -151,18 +153,18 @@ func TestRules(t *testing.T) {
 			want: `fail; fail at "spec.template.spec.containers[side].image": image`},
 		{name: "the operand", policies: validatingPolicy("p", `validations: [{expression: "object.metadata.labels.app == 'web' && (object.spec.replicas < 3 || object.spec.replicas == 9)", message: "m"}]`), want: `fail; fail at "spec.replicas": m`},
 		{name: "operations", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: ["*"], operations: [UPDATE], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
-		{name: "selected", policies: validatingPolicy("p", `validations: [{expression: "false", message: nope}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: web}}}`), want: `fail; fail at "": nope`},
-		{name: "not selected", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`), want: "none"},
-		{name: "labels not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`),
+		{name: "selected", policies: validatingPolicy("p", `validations: [{expression: "false", message: nope}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: web}}}`), want: `fail; fail at "": nope`},
+		{name: "not selected", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`), want: "none"},
+		{name: "labels not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {objectSelector: {matchLabels: {app: db}}}`),
 			object: strings.Replace(web, "app: web}}", "app: {unknown: template}}}", 1), want: `unknown; unknown at "": whether the binding b is about the object: the label app is not known`},
 		{name: "a name is excluded", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}], excludeResourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`), want: "none"},
 		{name: "a name that is generated", policies: validatingPolicy("p", `matchConstraints: {resourceRules: [{resourceNames: [web], apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}, validations: [{expression: "false"}]`),
 			object: strings.Replace(web, "name: web", "generateName: web", 1), want: `unknown; unknown at "": whether the policy is about the object: the name that the API server generates is not known`},
 		{name: "namespace not known", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'prod'"}]`), want: `unknown; unknown at "": the namespace shop, which is not among what was read, is needed`},
 		{name: "namespace known", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject.metadata.labels.env == 'test'", message: m}]`), cluster: shop, want: `fail; fail at "": m`},
-		{name: "selector of namespaces", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`), cluster: shop, want: "none"},
-		{name: "selector by the name of the namespace", policies: validatingPolicy("p", `validations: [{expression: "false", message: m}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}`), cluster: shop, want: `fail; fail at "": m`},
-		{name: "selector of namespaces, not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", "p", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`),
+		{name: "selector of namespaces", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`), cluster: shop, want: "none"},
+		{name: "selector by the name of the namespace", policies: validatingPolicy("p", `validations: [{expression: "false", message: m}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}`), cluster: shop, want: `fail; fail at "": m`},
+		{name: "selector of namespaces, not known", policies: validatingPolicy("p", `validations: [{expression: "false"}]`) + bindingOf("b", `validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {env: test}}}`),
 			want: `unknown; unknown at "": whether the binding b is about the object: the namespace shop, which is not among what was read, is needed`},
 		{name: "user not known", policies: validatingPolicy("p", `matchConditions: [{name: a, expression: "!('system:nodes' in request.userInfo.groups)"}], validations: [{expression: "false"}]`), want: `unknown; unknown at "": who asks (request.userInfo) is not known`},
 		{name: "user does not matter", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas == 7 || request.userInfo.username == 'ann'"}]`), want: "pass"},
@@ -173,15 +175,15 @@ func TestRules(t *testing.T) {
 		{name: "rights not known", policies: validatingPolicy("p", `validations: [{expression: "authorizer.requestResource.check('unknown').allowed()"}]`), user: "ann", cluster: shop, want: `unknown; unknown at "": whether ann may unknown deployments is not known`},
 		{name: "rights of nobody", policies: validatingPolicy("p", `validations: [{expression: "authorizer.requestResource.check('delete').allowed()"}]`), cluster: shop, want: `unknown; unknown at "": who asks, and so what they may do, is needed`},
 		{name: "rights of an account", policies: validatingPolicy("p", `validations: [{expression: "authorizer.serviceAccount('shop', 'web').path('/x').check('get').allowed()"}]`), user: "joe", cluster: shop, can: []string{"system:serviceaccount:shop:web"}, want: "pass"},
-		{name: "a parameter among the policies", policies: limited + limit("") + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), want: `fail; fail at "spec.replicas": at most 5`},
-		{name: "a parameter of the cluster", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {selector: {matchLabels: {env: prod}}, parameterNotFoundAction: Deny}`), cluster: limit(""), complete: true, want: `fail; fail at "spec.replicas": at most 5`},
-		{name: "perhaps more parameters", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {selector: {}, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "9", 1), want: `unknown; unknown at "": whether there are more parameters is not known`},
-		{name: "no parameter", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), cluster: shop, complete: true,
+		{name: "a parameter among the policies", policies: limited + limit("") + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), want: `fail; fail at "spec.replicas": at most 5`},
+		{name: "a parameter of the cluster", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {selector: {matchLabels: {env: prod}}, parameterNotFoundAction: Deny}`), cluster: limit(""), complete: true, want: `fail; fail at "spec.replicas": at most 5`},
+		{name: "perhaps more parameters", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {selector: {}, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "9", 1), want: `unknown; unknown at "": whether there are more parameters is not known`},
+		{name: "no parameter", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), cluster: shop, complete: true,
 			want: "unknown; unknown at \"\": failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"},
-		{name: "no parameter is needed", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Allow}`), cluster: shop, complete: true, want: "none"},
-		{name: "a parameter that is not known", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Allow}`), want: `unknown; unknown at "": the parameter of the binding, Limit few, which is not among what was read, is needed`},
-		{name: "a part of a parameter is not known", policies: limited + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "{unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
-		{name: "a parameter of another namespace", policies: limited + limit("") + bindingOf("b", "p", `validationActions: [Deny], paramRef: {name: few, namespace: other, parameterNotFoundAction: Allow}`), cluster: strings.Replace(limit(""), "name: few", "name: few, namespace: shop", 1) + shop, complete: true,
+		{name: "no parameter is needed", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Allow}`), cluster: shop, complete: true, want: "none"},
+		{name: "a parameter that is not known", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Allow}`), want: `unknown; unknown at "": the parameter of the binding, Limit few, which is not among what was read, is needed`},
+		{name: "a part of a parameter is not known", policies: limited + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, parameterNotFoundAction: Deny}`), cluster: strings.Replace(limit(""), "5", "{unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
+		{name: "a parameter of another namespace", policies: limited + limit("") + bindingOf("b", `validationActions: [Deny], paramRef: {name: few, namespace: other, parameterNotFoundAction: Allow}`), cluster: strings.Replace(limit(""), "name: few", "name: few, namespace: shop", 1) + shop, complete: true,
 			want: `fail; fail at "spec.replicas": at most 5`},
 		{name: "a part that matters is not known", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "replicas: 7", "replicas: {unknown: template}", 1), want: `unknown; unknown at "spec.replicas": template is not known`},
 		{name: "a part that does not matter is not known", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), object: strings.Replace(web, "image: a/b", "image: {unknown: template}", 1), want: "pass"},
@@ -244,7 +246,7 @@ spec:
   paramKind: {apiVersion: v1, kind: ConfigMap}
   matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: ["*"], resources: [deployments]}]}
   validations: [{expression: "namespaceObject != null && request.userInfo.username != '' && authorizer.path('/').check('get').allowed()"}]
-`+bindingOf("warns", "p", "validationActions: [Warn, Audit]")+bindingOf("denies", "p", "validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}")+bindingOf("also-warns", "p", "validationActions: [Warn]"))
+`+bindingOf("warns", "validationActions: [Warn, Audit]")+bindingOf("denies", "validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}")+bindingOf("also-warns", "validationActions: [Warn]"))
 	var got []string
 	for _, r := range set.Rules {
 		i := r.Info()
@@ -275,10 +277,10 @@ func TestProblems(t *testing.T) {
 		{"a version", strings.Replace(validatingPolicy("p", `validations: [{expression: "true"}]`), "k8s.io/v1", "k8s.io/v3", 1), "not one of v1"},
 		{"a template", validatingPolicy("p", `validations: [{expression: {unknown: template}}]`), "template"},
 		{"twice", strings.Repeat(validatingPolicy("p", `validations: [{expression: "true"}]`), 2), "read before"},
-		{"no policy", bindingOf("b", "p", "validationActions: [Deny]"), "has no effect"},
-		{"no action", bindingOf("b", "p", "validationActions: []"), "validationActions is empty"},
-		{"both actions", bindingOf("b", "p", "validationActions: [Deny, Warn]"), "must not both"},
-		{"a reference", bindingOf("b", "p", "validationActions: [Deny], paramRef: {}"), "paramRef"},
+		{"no policy", bindingOf("b", "validationActions: [Deny]"), "has no effect"},
+		{"no action", bindingOf("b", "validationActions: []"), "validationActions is empty"},
+		{"both actions", bindingOf("b", "validationActions: [Deny, Warn]"), "must not both"},
+		{"a reference", bindingOf("b", "validationActions: [Deny], paramRef: {}"), "paramRef"},
 		{"a policy of failures", validatingPolicy("p", `failurePolicy: Perhaps, validations: [{expression: "true"}]`), "failurePolicy"},
 		{"no mutations", strings.Replace(validatingPolicy("p", `reinvocationPolicy: Never`), "Validating", "Mutating", 1), "mutations is empty"},
 	} {
@@ -360,4 +362,20 @@ func TestOutcomes(t *testing.T) {
 	if !applies || v.Outcome != verdict.Fail || len(v.Findings) != 2 || set.Rules[0].Info().Action != v1alpha1.Deny {
 		t.Errorf("got %v", v)
 	}
+}
+
+// TestConcurrent holds that rules share a request.
+func TestConcurrent(t *testing.T) {
+	set := load(t, validatingPolicy("p", `paramKind: {apiVersion: v1, kind: ConfigMap}, variables: [{name: c, expression: "object.spec.template.spec.containers"}], validations: [{expression: "variables.c.all(c, c.image != '') && request.name == 'web' && namespaceObject.metadata.name == params.data.name"}]`)+
+		bindingOf("b", "validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}"))
+	r := &enginepolicy.Request{Object: read(t, web)[0], Cluster: &cluster{objects: read(t, shop+"---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: shop}, data: {name: shop}}"), complete: true}}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if got := say(set.Rules[0].Judge(t.Context(), r)); got != "pass" {
+				t.Error(got)
+			}
+		})
+	}
+	wait.Wait()
 }

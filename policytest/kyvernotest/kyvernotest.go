@@ -72,6 +72,9 @@ func Run(ctx context.Context, file string, opts Options) (*policytest.Report, er
 // run runs one test. A test that cannot be run has one broken case for each of
 // its results.
 func (t *test) run(ctx context.Context, opts *Options) []policytest.Case {
+	if len(t.Results)+len(t.Checks) == 0 {
+		return []policytest.Case{{Suite: t.name(), Outcome: policytest.Skipped, Message: "the test has no results", Position: t.position(t.root)}}
+	}
 	world, err := t.load(opts)
 	if err == nil {
 		var found *responses

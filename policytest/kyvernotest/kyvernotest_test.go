@@ -137,7 +137,8 @@ func TestValidating(t *testing.T) {
 		"a folder":      {strings.Replace(results(`- {policy: team, result: pass, resources: [good]}`), "../policies/team.yaml", "../policies", 1), "ConfigMap default/good: pass, want pass: passed"},
 		"no file":       {strings.Replace(results(`- {policy: team, result: pass, resources: [good]}`), "resources.yaml", "none.yaml", 1), "good: , want pass: broken: reading the resources: t/none.yaml: file does not exist"},
 		"proxies":       {testFile("envoyPayloads: [a.json]\nresults: [{policy: team, result: pass, resources: [good]}]\n"), "good: , want pass: broken: httpPayloads and envoyPayloads are requests to an authorization server, which are not supported; objects and jsonPayloads are"},
-		"nothing to do": {testFile("variables: none.yaml\n"), ": , want : broken: reading the values: t/none.yaml: file does not exist"},
+		"nothing to do": {testFile(""), ": , want : skipped: the test has no results"},
+		"checks":        {testFile("checks: [{match: {}}]\n"), ": , want : broken: checks are assertions of older versions of Kyverno, which are not supported, nor by Kyverno since: write results"},
 		"no test":       {"- a\n", "reading the test t/kyverno-test.yaml: line 1: json: cannot unmarshal array into Go value of type kyvernotest.test"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -60,6 +60,9 @@ func (t *test) load(opts *Options) (*world, error) {
 	if len(t.HTTPPayloads)+len(t.EnvoyPayloads) > 0 {
 		return nil, errors.New("httpPayloads and envoyPayloads are requests to an authorization server, which are not supported; objects and jsonPayloads are")
 	}
+	if len(t.Checks) > 0 {
+		return nil, errors.New("checks are assertions of older versions of Kyverno, which are not supported, nor by Kyverno since: write results")
+	}
 	steps := []func() error{w.loadValues, w.loadUser, w.loadPolicies, w.loadClusterResources, w.loadResources, w.loadPayloads, w.loadContext, w.loadTold}
 	for _, step := range steps {
 		if err := step(); err != nil {

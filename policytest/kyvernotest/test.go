@@ -38,6 +38,7 @@ type test struct {
 	APICallResponses     []apiCall       `json:"apiCallResponses"`
 	GlobalContextEntries []globalContext `json:"globalContextEntries"`
 	Results              []result        `json:"results"`
+	Checks               []any           `json:"checks"` // of older versions
 
 	file string
 	root *object.Node

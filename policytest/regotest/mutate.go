@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -44,10 +45,11 @@ type Mutation struct {
 // maxMutants is how many mutants of a file are tried.
 const maxMutants = 400
 
-// Mutate changes each policy in one place after the other and runs the tests that
-// need it against each of these mutants. A mutant is noticed where a case that
-// passes with the policy does not pass with it.
-func (t *Tests) Mutate(ctx context.Context) ([]*Mutation, error) {
+// Mutations returns, for each file of policies, what changes it in one place
+// after the other and runs the tests that need it against each of these mutants.
+// A mutant is noticed where a case that passes with the policy does not pass with
+// it.
+func (t *Tests) Mutations(ctx context.Context) ([]func() *Mutation, error) {
 	tests := map[string][]string{} // by the files that they need
 	passes := map[string]map[string]bool{}
 	mistakes := map[string]string{}
@@ -68,7 +70,7 @@ func (t *Tests) Mutate(ctx context.Context) ([]*Mutation, error) {
 		}
 		passes[name] = passed
 	}
-	var out []*Mutation
+	var out []func() *Mutation
 	for _, name := range slices.Sorted(maps.Keys(t.modules)) {
 		if IsTest(name, t.opts.Files[name]) {
 			continue
@@ -77,12 +79,29 @@ func (t *Tests) Mutate(ctx context.Context) ([]*Mutation, error) {
 		if len(tests[name]) == 0 {
 			m.Mistake = name + ": no test needs it: write one in " + strings.TrimSuffix(name, ".rego") + "_test.rego"
 		}
-		if m.Mistake == "" {
-			t.mutateFile(ctx, m, tests[name], passes)
-		}
-		out = append(out, m)
+		out = append(out, func() *Mutation {
+			if m.Mistake == "" {
+				t.mutateFile(ctx, m, nearFirst(name, tests[name]), passes)
+			}
+			return m
+		})
 	}
 	return out, ctx.Err()
+}
+
+// nearFirst puts the tests of a file's own folder before others: they are the
+// most likely to notice.
+func nearFirst(file string, tests []string) []string {
+	slices.SortStableFunc(tests, func(a, b string) int {
+		far := func(name string) int {
+			if path.Dir(name) == path.Dir(file) {
+				return 0
+			}
+			return 1
+		}
+		return far(a) - far(b)
+	})
+	return tests
 }
 
 // passing returns the names of the cases of a file that pass. It fails where one
@@ -137,7 +156,7 @@ func (t *Tests) try(ctx context.Context, file string, c *change, tests []string,
 	module := t.modules[file].Copy()
 	out := c.apply(module)
 	mutated := *t
-	mutated.opts.Coverage = false
+	mutated.opts.Coverage, mutated.quick = false, true
 	mutated.modules = maps.Clone(t.modules)
 	mutated.modules[file] = module
 	out.Survived = true

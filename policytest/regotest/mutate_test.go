@@ -12,12 +12,13 @@ import (
 
 func mutants(t *testing.T, opts regotest.Options) []string {
 	t.Helper()
-	found, err := regotest.Load(opts).Mutate(context.Background())
+	work, err := regotest.Load(opts).Mutations(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
-	for _, f := range found {
+	for _, run := range work {
+		f := run()
 		if f.Mistake != "" {
 			out = append(out, f.Mistake)
 		}

@@ -14,6 +14,7 @@ package jmes
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -113,12 +114,12 @@ func compile(text string) (*Query, error) {
 	}
 	ast, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("compiling the expression %q: %w", text, err)
+		return nil, fmt.Errorf("compiling the expression %q: %w", shorten(text), err)
 	}
 	c := compiler{}
 	root, err := c.compile(&ast, 0)
 	if err != nil {
-		return nil, fmt.Errorf("compiling the expression %q: %w", text, err)
+		return nil, fmt.Errorf("compiling the expression %q: %w", shorten(text), err)
 	}
 	return &Query{text: text, root: root, loose: c.loose, shares: c.shares}, nil
 }
@@ -144,24 +145,34 @@ func (q *Query) SearchIn(env Env, data any) (any, error) {
 	r := &run{env: env, steps: maxSteps}
 	result, err := r.eval(q.root, data)
 	if err != nil {
-		return nil, r.explain(q, err)
+		return nil, q.explain(err)
 	}
 	if _, ok := result.(refExpr); ok {
-		return nil, r.explain(q, errBroken)
+		return nil, q.explain(errBroken)
 	}
 	if q.shares {
 		if err := r.measure(result); err != nil {
-			return nil, r.explain(q, err)
+			return nil, q.explain(err)
 		}
 	}
 	if q.loose {
 		if result, err = r.plain(result); err != nil {
-			return nil, r.explain(q, err)
+			return nil, q.explain(err)
 		}
 	}
 	return result, nil
 }
 
-func (r *run) explain(q *Query, err error) error {
-	return fmt.Errorf("evaluating %q: %w", q.text, err)
+func (q *Query) explain(err error) error {
+	return fmt.Errorf("evaluating %q: %w", shorten(q.text), err)
+}
+
+// maxShown is how much of an expression an error shows.
+const maxShown = 200
+
+func shorten(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + "…"
 }

@@ -45,6 +45,7 @@ items: [{name: b, count: 2}, {name: a, count: 1}, {name: c}]
 nested: [[1, 2], [3]]
 flag: true
 none: null
+words: [b, a]
 `
 
 func search(t testing.TB, expr string, of any) (any, error) {
@@ -204,6 +205,14 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+func TestSearchMakesTrees(t *testing.T) {
+	got, err := search(t, "[compare('a', 'b'), {x: items(labels, 'k', 'v')[:1]}]", tree(t, data))
+	want := []any{int64(-1), map[string]any{"x": []any{map[string]any{"k": "app", "v": "shop"}}}}
+	if diff := cmp.Diff(any(want), got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
 func TestSearchNotFound(t *testing.T) {
 	for _, expr := range []string{"nothere", "labels.nothere.deeper", "name && nothere"} {
 		if _, err := search(t, expr, tree(t, data)); !IsNotFound(err) {
@@ -214,7 +223,7 @@ func TestSearchNotFound(t *testing.T) {
 
 func TestSearchChangesNothing(t *testing.T) {
 	of := tree(t, data)
-	for _, expr := range []string{"sort_by(items, &name)", "reverse(items)", "merge(labels, `{\"x\": 1}`)", "sort(keys(labels))"} {
+	for _, expr := range []string{"sort_by(items, &name)", "reverse(items)", "merge(labels, `{\"x\": 1}`)", "sort(words)"} {
 		if _, err := search(t, expr, of); err != nil {
 			t.Error(err)
 		}
@@ -321,15 +330,16 @@ func TestBounds(t *testing.T) {
 func TestParseImage(t *testing.T) {
 	const digest = "sha256:128c6e3534b842a2eec139999b8ce8aa9a2af9907e2b9269550809d18cd832a3"
 	for image, want := range map[string]Image{
-		"nginx":                  {"docker.io", "nginx", "nginx", "latest", ""},
-		"library/nginx:1":        {"docker.io", "library/nginx", "nginx", "1", ""},
-		"ghcr.io/a/b@" + digest:  {"ghcr.io", "a/b", "b", "", digest},
-		"localhost:5000/x:v1":    {"localhost:5000", "x", "x", "v1", ""},
-		"x:1@" + digest:          {"docker.io", "x", "x", "1", digest},
-		"bad image":              {},
-		"":                       {},
-		"x@sha256:abc":           {},
-		strings.Repeat("a", 256): {},
+		"nginx":                                  {"docker.io", "nginx", "nginx", "latest", ""},
+		"library/nginx:1":                        {"docker.io", "library/nginx", "nginx", "1", ""},
+		"ghcr.io/a/b@" + digest:                  {"ghcr.io", "a/b", "b", "", digest},
+		"localhost:5000/x:v1":                    {"localhost:5000", "x", "x", "v1", ""},
+		"x:1@" + digest:                          {"docker.io", "x", "x", "1", digest},
+		"bad image":                              {},
+		"":                                       {},
+		"x@sha256:abc":                           {},
+		"x@md5:128c6e3534b842a2eec139999b8ce8aa": {},
+		strings.Repeat("a", 256):                 {},
 	} {
 		got, err := ParseImage(image)
 		if want == (Image{}) {

@@ -19,9 +19,9 @@ import (
 // What is merged is bounded: the merge of lists takes time that grows with the
 // square of their length, and a tree's depth is that of the stack.
 const (
-	maxDepth  = 128
-	maxList   = 2000
-	maxValues = 200_000
+	maxDepth   = 128
+	maxValues  = 200_000
+	maxSquares = 500_000 // the squares of the lengths of all lists: about 700 elements in one
 )
 
 // StrategicMerge merges an overlay into an object and returns the new object,
@@ -57,6 +57,9 @@ func merge(base any, patch *yaml.Node) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("patchStrategicMerge: the object: %w", err)
 	}
+	if squares(node)+squares(patch) > maxSquares {
+		return nil, fmt.Errorf("patchStrategicMerge: the lists of the object are too long to merge; one may have about 700 elements")
+	}
 	merged, err := merge2.Merge(yaml.NewRNode(patch), yaml.NewRNode(node),
 		yaml.MergeOptions{ListIncreaseDirection: yaml.MergeOptionsListPrepend})
 	if err != nil {
@@ -73,6 +76,18 @@ func merge(base any, patch *yaml.Node) (any, error) {
 		return nil, fmt.Errorf("merging patchStrategicMerge into the object leaves %s; want a map", kindOf(out))
 	}
 	return out, nil
+}
+
+// squares returns the sum of the squares of the lengths of all lists.
+func squares(n *yaml.Node) int {
+	sum := 0
+	if n.Kind == yaml.SequenceNode {
+		sum = len(n.Content) * len(n.Content)
+	}
+	for _, c := range n.Content {
+		sum += squares(c)
+	}
+	return sum
 }
 
 // same says whether two trees are equal, whatever type their numbers have.

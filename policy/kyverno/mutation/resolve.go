@@ -38,6 +38,9 @@ type resolver struct {
 	budget int // values that copies of list elements may come to
 }
 
+// conditionCost is what holding a value against a condition takes off the budget.
+const conditionCost = 10
+
 // resolve turns an overlay with anchors into a patch for one object; nil where
 // its conditions are not met.
 func resolve(overlay, base any) (*yaml.Node, error) {
@@ -80,10 +83,10 @@ func (r *resolver) walk(n *yaml.Node, at resource) error {
 
 func (r *resolver) walkMap(n *yaml.Node, at resource) error {
 	addAbsent(n, at)
-	if err := conditions(n, at, global, errGlobal); err != nil {
+	if err := r.conditions(n, at, global, errGlobal); err != nil {
 		return err
 	}
-	if err := conditions(n, at, condition, errCondition); err != nil {
+	if err := r.conditions(n, at, condition, errCondition); err != nil {
 		return err
 	}
 	for _, key := range keys(n) {
@@ -119,7 +122,7 @@ func addAbsent(n *yaml.Node, at resource) int {
 }
 
 // conditions holds the object against the conditions of one kind in a map.
-func conditions(n *yaml.Node, at resource, kind anchor, unmet error) error {
+func (r *resolver) conditions(n *yaml.Node, at resource, kind anchor, unmet error) error {
 	for _, key := range keys(n) {
 		name, a := parseAnchor(key)
 		if a != kind {
@@ -132,6 +135,7 @@ func conditions(n *yaml.Node, at resource, kind anchor, unmet error) error {
 		if addAbsent(want, v) > 0 {
 			continue
 		}
+		r.budget -= conditionCost
 		ok, err := matches(want, v.value)
 		if err != nil {
 			return fmt.Errorf("patchStrategicMerge: %s: %w", key, err)
@@ -244,10 +248,6 @@ func (r *resolver) add(list, e *yaml.Node, v any) {
 		return
 	}
 	setField(added, "name", name)
-	if len(list.Content) >= maxList {
-		r.budget = -1
-		return
-	}
 	list.Content = append(list.Content, added)
 }
 

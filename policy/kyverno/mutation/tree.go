@@ -45,9 +45,6 @@ func mapNode(v map[string]any, depth int, budget *int) (*yaml.Node, error) {
 }
 
 func listNode(v []any, depth int, budget *int) (*yaml.Node, error) {
-	if len(v) > maxList {
-		return nil, fmt.Errorf("a list of %d elements is too long to merge; at most %d", len(v), maxList)
-	}
 	content := make([]*yaml.Node, 0, len(v))
 	for _, e := range v {
 		element, err := toNode(e, depth-1, budget)

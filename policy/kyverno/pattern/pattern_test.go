@@ -47,7 +47,7 @@ func outcomeOf(m *Mismatch) string {
 
 func TestMatch(t *testing.T) {
 	const pod = `
-metadata: {name: web, labels: {app: shop, team: red, "example.com/tier": front}}
+metadata: {name: web, uid: null, labels: {app: shop, team: red, "example.com/tier": front}}
 spec:
   hostNetwork: false
   replicas: 3
@@ -64,6 +64,8 @@ spec:
 		"field that is not there":            {`metadata: {namespace: "?*"}`, fails + "metadata/namespace"},
 		"any value":                          {`metadata: {name: "*"}`, matches},
 		"any value that is not there":        {`metadata: {namespace: "*"}`, fails + "metadata/namespace"},
+		"any value, where there is null":     {`metadata: {uid: "*"}`, fails + "metadata/uid"},
+		"what holds anchors, last key first": {`{metadata: {=(name): api}, spec: {=(replicas): 4}}`, fails + "spec/replicas"},
 		"a number":                           {`spec: {replicas: 3}`, matches},
 		"a number as text":                   {`spec: {replicas: ">= 2"}`, matches},
 		"a range":                            {`spec: {replicas: 4-9}`, fails + "spec/replicas"},
@@ -142,6 +144,16 @@ func TestMatchListsOfLists(t *testing.T) {
 		if got := outcomeOf(p.Match(tree(t, text))); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestMatchMetadataInMetadata(t *testing.T) {
+	p, err := Compile(tree(t, `metadata: {labels: {team: null}, metadata: {a: x}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := p.Match(tree(t, `metadata: {labels: {team: red}, metadata: {a: x}}`)); m != nil {
+		t.Errorf("got %+v, want that labels which are no text do not count", m)
 	}
 }
 
@@ -262,7 +274,7 @@ func TestValue(t *testing.T) {
 		{map[string]any{}, nil, false},
 		{map[string]any{"a": 1}, map[string]any{}, true},
 		{[]any{}, []any{}, false},
-		{"1e2000000000", "1e1999999999", false}, // too large to reckon with
+		{"1e2000000000", "1", false}, // too large to reckon with
 	} {
 		if got := Value(c.value, c.pattern); got != c.want {
 			t.Errorf("%#v against %#v: got %v, want %v", c.value, c.pattern, got, c.want)
@@ -276,7 +288,7 @@ func TestWildcard(t *testing.T) {
 		want       bool
 	}{
 		{"", "", true}, {"", "a", false}, {"*", "", true}, {"?", "é", true}, {"?", "", false},
-		{"a*b*c", "aXbYbZc", true}, {"a*b*c", "aXbY", false}, {"*?", "", false}, {"?*?", "ab", true},
+		{"a*b*c", "aXbYbZc", true}, {"a*b*c", "aXbY", false}, {"*?", "", false}, {"*??bc", "€bc", false}, {"?*?", "ab", true},
 		{"*.com", "a.com.com", true}, {"a", "ab", false}, {"*\xff", "x\xfe", true},
 		{strings.Repeat("*a", 200) + "b", strings.Repeat("a", 5000), false},
 	} {
@@ -314,7 +326,7 @@ spec:
 `
 
 const benchPod = `
-metadata: {name: web, labels: {app: shop}}
+metadata: {name: web, uid: null, labels: {app: shop}}
 spec:
   containers:
   - {name: a, image: "nginx:latest", imagePullPolicy: Always, resources: {limits: {memory: 512Mi}}}

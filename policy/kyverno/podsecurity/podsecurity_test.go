@@ -88,6 +88,7 @@ func TestExclusions(t *testing.T) {
 	}{
 		"a control of the pod":            {podsecurity.Exclude{ControlName: "Host Namespaces"}, []string{capabilities, volumes, ports}},
 		"a control of an image":           {podsecurity.Exclude{ControlName: "Capabilities", Images: []string{"registry.example/shop*"}}, []string{without, namespaces, volumes, ports}},
+		"a control of another image":      {podsecurity.Exclude{ControlName: "Capabilities", Images: []string{"*/proxy:?"}}, []string{"Capabilities: spec.containers[0].securityContext.capabilities.add[NET_RAW SYS_ADMIN]", namespaces, volumes, ports}},
 		"of all images":                   {podsecurity.Exclude{ControlName: "Capabilities", Images: []string{"*"}}, []string{namespaces, volumes, ports}},
 		"a field with some of its values": {podsecurity.Exclude{ControlName: "Capabilities", Images: []string{"*"}, RestrictedField: "spec.containers[*].securityContext.capabilities.add", Values: []string{"SYS_*", "NET_RAW"}}, []string{without, namespaces, volumes, ports}},
 		"with a value too few":            {podsecurity.Exclude{ControlName: "Capabilities", Images: []string{"*"}, Values: []string{"SYS_ADMIN"}}, []string{capabilities, namespaces, volumes, ports}},
@@ -199,6 +200,8 @@ func TestVersions(t *testing.T) {
 	same(t, evaluate(t, "restricted", "v1.34", userNamespace), procMount, nonRoot)
 	same(t, evaluate(t, "restricted", "v1.35", userNamespace), procMount)
 	same(t, evaluate(t, "baseline", "v1.35", userNamespace))
+	// What the baseline and the restricted level both say is said once.
+	same(t, evaluate(t, "restricted", "v1.35", strings.Replace(userNamespace, "hostUsers: false, ", "", 1)), procMount, nonRoot)
 }
 
 func TestMissingSeccomp(t *testing.T) {
