@@ -218,9 +218,28 @@ func (p *proof) request(op policy.Operation, now, old map[string]any) *policy.Re
 		r.Object = objectOf(now)
 	}
 	if op == policy.Update || op == policy.Delete {
-		r.Old = objectOf(old)
+		r.Old = objectOf(sameName(old, now))
 	}
 	return r
+}
+
+// sameName gives an object the name and namespace of another: no update changes
+// them.
+func sameName(o, like map[string]any) map[string]any {
+	meta, _ := o["metadata"].(map[string]any)
+	from, _ := like["metadata"].(map[string]any)
+	if meta == nil || from == nil {
+		return o
+	}
+	o, meta = maps.Clone(o), maps.Clone(meta)
+	for _, f := range []string{"name", "namespace", "generateName"} {
+		delete(meta, f)
+		if from[f] != nil {
+			meta[f] = from[f]
+		}
+	}
+	o["metadata"] = meta
+	return o
 }
 
 // objectOf makes an object of a tree, as the API server would send it: what it
@@ -358,10 +377,15 @@ func rootOf(r *policy.Request, old bool) map[string]any {
 
 func (p *proof) replaced(r *policy.Request, root map[string]any, old bool) *policy.Request {
 	out := &policy.Request{Object: r.Object, Old: r.Old, Operation: r.Operation, User: r.User, Cluster: r.Cluster}
-	if old {
+	switch {
+	case old && r.Object != nil:
+		out.Old = objectOf(sameName(root, rootOf(r, false)))
+	case old:
 		out.Old = objectOf(root)
-	} else {
-		out.Object = objectOf(root)
+	default:
+		if out.Object = objectOf(root); r.Old != nil {
+			out.Old = objectOf(sameName(rootOf(r, true), root))
+		}
 	}
 	return out
 }

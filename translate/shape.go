@@ -186,6 +186,19 @@ func (s shape) sent(name string) bool {
 	return false
 }
 
+// required says whether a field of a struct would be sent as null where it is
+// not set.
+func (s shape) required(name string) bool {
+	if !s.sent(name) || slices.Contains(mayBeNull, name) {
+		return false
+	}
+	switch fieldsOf(s.t)[name].Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return true
+	}
+	return false
+}
+
 // fields returns the names of the fields of a struct, sorted.
 func (s shape) fields() []string {
 	if s.kind() != structValue {

@@ -160,8 +160,8 @@ func (e *Evidence) Weak() string {
 		return "no object was found that the rule is about: give some with -f"
 	case e.Denied == 0:
 		return "no object was found that the rule denies: give one with -f"
-	case e.Denied == e.About:
-		return "no object was found that the rule is about and admits: give one with -f"
+	case e.Denied == e.Equal():
+		return "no object was found that the rule admits: give one with -f"
 	}
 	return ""
 }

@@ -97,12 +97,12 @@ func difference(r *translate.Rule) string {
 // and the place.
 func TestRefused(t *testing.T) {
 	for policy, reason := range map[string]string{
-		clusterPolicy("Pod", "context: [{name: x, apiCall: {urlPath: /api/v1/pods}}]\nvalidate: {message: m, pattern: {metadata: {name: x}}}"):      "calls an API",
-		clusterPolicy("Pod", "exclude: {any: [{clusterRoles: [cluster-admin]}]}\nvalidate: {message: m, pattern: {metadata: {name: x}}}"):             "roles of the user",
-		clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ time_now_utc() }}", operator: Equals, value: x}]}}}`):        "time_now_utc",
+		clusterPolicy("Pod", "context: [{name: x, apiCall: {urlPath: /api/v1/pods}}]\nvalidate: {message: m, pattern: {metadata: {name: x}}}"):          "calls an API",
+		clusterPolicy("Pod", "exclude: {any: [{clusterRoles: [cluster-admin]}]}\nvalidate: {message: m, pattern: {metadata: {name: x}}}"):               "roles of the user",
+		clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ time_now_utc() }}", operator: Equals, value: x}]}}}`):          "time_now_utc",
 		clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ images.containers.*.tag }}", operator: Equals, value: x}]}}}`): "images",
-		clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: []}}}`):                                                            "empty",
-		clusterPolicy("Pod", `mutate: {patchStrategicMerge: {metadata: {labels: {a: b}}}}`):                                                          "no rule that validates",
+		clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: []}}}`):                                                               "empty",
+		clusterPolicy("Pod", `mutate: {patchStrategicMerge: {metadata: {labels: {a: b}}}}`):                                                             "no rule that validates",
 	} {
 		result := translate.Translate(context.Background(), documents(t, policy), translate.Options{To: translate.VAP, Count: 10})
 		if len(result.Rules) != 1 || result.Rules[0].Answer() != translate.Refused || len(result.Rules[0].Documents) > 0 {

@@ -302,7 +302,7 @@ func (g *varier) structValue(sh shape, s *sketch, depth int) any {
 	}
 	for _, f := range sh.fields() {
 		below, _ := sh.field(f)
-		required := below.kind() == listValue && sh.sent(f) && !slices.Contains(mayBeNull, f)
+		required := sh.required(f)
 		if required || g.words.names[f] && f != "status" && f != "managedFields" && g.chance(60) {
 			out[f] = g.value(below, fieldOf(s, f), depth+1)
 		}

@@ -40,12 +40,13 @@ func TestBlame(t *testing.T) {
 		"(object.spec.containers + object.spec.initContainers).all(c, c.image.contains('p') || c.image.contains(':'))": "spec.initContainers[init].image",
 		"variables.all.all(c, c.image != 'init')":                                                                      "spec.initContainers[init].image",
 		"variables.fine": "spec.hostNetwork",
-		"cel.bind(s, object.spec, s.hostNetwork == false)":                        "spec.hostNetwork",
-		"object.spec.hostNetwork ? object.metadata.labels.app == 'x' : true":      "metadata.labels.app",
-		"object.spec.containers[0].image == 'x'":                                  "spec.containers[app].image",
-		"object.spec.containers.all(i, c, c.securityContext.privileged == false)": "spec.containers[log].securityContext.privileged",
-		"request.operation == 'X'":                                                "",
-		"false":                                                                   "",
+		"cel.bind(s, object.spec, s.hostNetwork == false)":                           "spec.hostNetwork",
+		"object.spec.hostNetwork ? object.metadata.labels.app == 'x' : true":         "metadata.labels.app",
+		"object.spec.containers[0].image == 'x'":                                     "spec.containers[app].image",
+		"object.spec.containers.all(i, c, c.securityContext.privileged == false)":    "spec.containers[log].securityContext.privileged",
+		"request.operation == 'X'":                                                   "",
+		"object.spec.containers[0].image != '' && object.metadata.labels.app == 'x'": "metadata.labels.app",
+		"false": "",
 	} {
 		set := load(t, `
 apiVersion: policies.kyverno.io/v1

@@ -251,6 +251,7 @@ func TestValidating(t *testing.T) {
 		"condition ignored":             {"  failurePolicy: Ignore\n  matchConditions: [{name: a, expression: object.data.none == 'x'}]\n  validations: [{expression: 'false'}]", "nothing"},
 		"false decides":                 {"  matchConditions: [{name: a, expression: object.data.none == 'x'}, {name: b, expression: 'false'}]\n  validations: [{expression: 'false'}]", "nothing"},
 		"who asks":                      {"  validations: [{expression: request.userInfo.username == 'x'}]", "unknown"},
+		"that nobody asks":              {"  validations: [{expression: '!has(request.userInfo.username)'}]", "unknown"},
 		"who asks, in a variable":       {"  variables: [{name: u, expression: request.userInfo.username}]\n  validations: [{expression: variables.u == 'x'}]", "unknown"},
 		"the namespace":                 {"  validations: [{expression: namespaceObject.metadata.name == 'shop'}]", "unknown"},
 		"a lookup":                      {`  validations: [{expression: 'dyn(resource.Get("v1", "configmaps", "shop", "other")) == null'}]`, "unknown"},
