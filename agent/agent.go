@@ -113,6 +113,11 @@ type Options struct {
 	Exempt []string
 	// ReadSecrets lets the audit read Secrets.
 	ReadSecrets bool
+	// Policies are where policies of other languages are read from, and
+	// ClusterPolicies adds those that are installed in the cluster: these are
+	// audited, and enforced by whatever else does.
+	Policies        []PolicySource
+	ClusterPolicies bool
 	// Renewal is how long the webhook's certificates last.
 	Renewal Renewal
 
@@ -205,6 +210,7 @@ type agent struct {
 	self     string
 
 	documents  *documents
+	policies   sources
 	namespaces namespaces
 	certs      *certificates
 	auditor    *auditor
@@ -338,9 +344,11 @@ func (a *agent) wire(context.Context) error {
 		a.Log.Warn("the version of the API server is not known; the newest is taken", "version", a.cluster.Version())
 	}
 	a.documents = &documents{
-		cache: a.manager.GetCache(), client: a.kube, compiler: &compiler{baseline: a.Baseline, version: version},
+		cache: a.manager.GetCache(), client: a.kube, policies: &a.policies,
 		namespace: a.Namespace, log: a.Log, metrics: a.metrics, now: a.Now, events: newSignal(),
 	}
+	a.follows()
+	a.documents.compiler = &compiler{baseline: a.Baseline, version: version, policies: a.policies.any()}
 	a.hooks = a.documents.changes()
 	a.certs = &certificates{
 		Certificates: admission.NewCertificates(admission.CertificateOptions{
@@ -355,12 +363,29 @@ func (a *agent) wire(context.Context) error {
 	}
 	lead := a.leader()
 	a.documents.leads = lead.leading.Load
-	for _, part := range []manager.Runnable{a.documents, a.renewing(), server, lead} {
+	parts := []manager.Runnable{a.documents, a.renewing(), server, lead}
+	for _, f := range a.policies.folders {
+		parts = append(parts, f)
+	}
+	if a.policies.installed != nil {
+		parts = append(parts, a.policies.installed)
+	}
+	for _, part := range parts {
 		if err := a.manager.Add(part); err != nil {
 			return err
 		}
 	}
 	return a.probes()
+}
+
+// follows makes what follows the sources of policies.
+func (a *agent) follows() {
+	for _, s := range a.Policies {
+		a.policies.folders = append(a.policies.folders, newFolder(s, a.documents.events))
+	}
+	if a.ClusterPolicies {
+		a.policies.installed = newInstalled(a.cluster, a.documents.events)
+	}
 }
 
 // serverVersion is what the version of an API server begins with.
@@ -446,12 +471,17 @@ func (a *agent) watch(ctx context.Context) error {
 	if err := a.namespaces.watch(ctx, a.manager.GetCache()); err != nil {
 		return fmt.Errorf("watching namespaces: %w", err)
 	}
-	for _, w := range []struct {
+	type watching struct {
 		gvk schema.GroupVersionKind
 		to  signal
-	}{
+	}
+	all := []watching{
 		{secretGVK, a.certs.secret}, {validatingGVK, a.hooks}, {mutatingGVK, a.hooks}, {crdGVK, a.hooks}, {crdGVK, a.auditor.served}, {crdGVK, a.documents.events},
-	} {
+	}
+	if a.policies.installed != nil {
+		all = append(all, watching{crdGVK, a.policies.installed.served})
+	}
+	for _, w := range all {
 		if err := watchWith(ctx, a.manager.GetCache(), metadataOf(w.gvk), w.to.handler()); err != nil {
 			return fmt.Errorf("watching %s: %w", w.gvk.Kind, err)
 		}

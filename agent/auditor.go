@@ -146,7 +146,10 @@ func (r *round) discover(ctx context.Context) {
 		return
 	}
 	served, problems := r.cluster.Kinds(ctx, func(gk object.GroupKind) bool {
-		return r.set.audit.Reads(gk) && (r.secrets || gk != secretKind)
+		if r.set.misses(gk) {
+			r.state.Problem(gk, &verdict.Problem{Stage: verdict.Reading, Message: gk.Kind + "s are not read: they come and change all the time, and no rule names them; a policy that looks up whatever there is does not see them"})
+		}
+		return r.set.reads(gk) && (r.secrets || gk != secretKind)
 	})
 	if !r.secrets && r.set.audit.Reads(secretKind) {
 		r.state.Problem(secretKind, &verdict.Problem{Stage: verdict.Reading, Message: "Secrets are not read, so nothing is known of them: let the agent read them (--read-secrets, and agent.readSecrets of the chart), or turn the controls about them off"})

@@ -60,6 +60,8 @@ type state struct {
 	wrong     mistakes
 	// accepted says that the set in force is made of these documents.
 	accepted bool
+	// unread are sources of policies that could not be read.
+	unread []refusal
 }
 
 // documents follows the documents in the cluster and keeps the set in force.
@@ -67,6 +69,7 @@ type documents struct {
 	cache     cache.Cache
 	client    kubernetes.Interface
 	compiler  *compiler
+	policies  *sources
 	namespace string
 	log       *slog.Logger
 	metrics   *metrics
@@ -147,6 +150,7 @@ func (d *documents) Start(ctx context.Context) error {
 	if !d.cache.WaitForCacheSync(ctx) {
 		return nil // the context ended
 	}
+	d.policies.wait(ctx)
 	for {
 		if err := d.look(ctx); err != nil {
 			d.log.Error("reading the documents in the cluster", "error", err)
@@ -199,6 +203,8 @@ func (d *documents) look(ctx context.Context) error {
 	}
 	day, before := d.today(), d.looked.Load()
 	now := &state{documents: live}
+	of, unread := d.policies.documents(func() []document { return d.lastGood(ctx) })
+	docs, now.unread = append(docs, of...), unread
 	sum := hash(sorted(docs))
 	unserved, err := d.unserved(ctx)
 	if err != nil {
@@ -245,6 +251,18 @@ func (d *documents) unserved(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// lastGood returns the documents of the set in force, or of the last good one.
+func (d *documents) lastGood(ctx context.Context) []document {
+	if s := d.force.Load(); s != nil {
+		return s.documents
+	}
+	docs, err := d.kept(ctx)
+	if err != nil {
+		d.log.Error("reading the last good set", "error", err)
+	}
+	return docs
+}
+
 // list returns the documents in the cache.
 func (d *documents) list(ctx context.Context) ([]liveDocument, error) {
 	var out []liveDocument
@@ -286,10 +304,21 @@ func (d *documents) adopt(s *set, from string) {
 	if before := d.force.Load(); before != nil && before.hash == s.hash && before.day.Equal(s.day) {
 		return // it is what is in force: nothing need be read again
 	}
-	d.force.Store(s)
+	before := d.force.Swap(s)
+	d.metrics.forget(before.gone(s))
 	d.log.Info("set in force", "baseline", s.baseline.Name, "hash", s.hash, "rules", len(s.baseline.Rules), "documents", len(s.documents), "from", from, "kubernetesVersion", s.baseline.Version.String())
 	for _, name := range s.expired {
 		d.log.Warn("exception has expired and excuses nothing", "exception", name)
+	}
+	for i, r := range s.refused {
+		if i == told {
+			d.log.Warn("more policies are left out", "count", len(s.refused)-told)
+			break
+		}
+		d.log.Warn("policy is left out", "from", r.from, "policy", r.at, "error", r.why)
+	}
+	for k, why := range s.absent {
+		d.log.Warn("document names a rule of a policy that is not there", "kind", k.Kind, "name", k.Name, "error", why)
 	}
 	d.metrics.baseline.Reset()
 	d.metrics.baseline.WithLabelValues(s.baseline.Name, s.hash).Set(1)
@@ -343,6 +372,11 @@ func (d *documents) kept(ctx context.Context) ([]document, error) {
 
 // tellWrong logs what is wrong, once for each change.
 func (d *documents) tellWrong(before, now *state) {
+	if len(now.unread) > 0 && (before == nil || !slices.Equal(before.unread, now.unread)) {
+		for _, r := range now.unread {
+			d.log.Error("policies cannot be read", "from", r.from, "source", r.at, "error", r.why)
+		}
+	}
 	if before != nil && maps.Equal(before.wrong, now.wrong) && before.accepted == now.accepted {
 		return
 	}
@@ -374,6 +408,13 @@ func (d *documents) measure(s *state) {
 	}
 	for labels, n := range counts {
 		d.metrics.documents.WithLabelValues(labels[0], labels[1]).Set(float64(n))
+	}
+	leftOut := map[string]int{fromFiles: 0, fromCluster: 0}
+	for _, r := range slices.Concat(s.unread, d.force.Load().leftOut()) {
+		leftOut[r.from]++
+	}
+	for from, n := range leftOut {
+		d.metrics.leftOut.WithLabelValues(from).Set(float64(n))
 	}
 }
 

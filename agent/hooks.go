@@ -147,7 +147,7 @@ func hookRules(rules []*baseline.Rule, served []cluster.Kind, operations ...admi
 	if len(rules) == 0 {
 		return nil
 	}
-	chosen := judges(rules)
+	chosen := asksAbout(rules)
 	resources := map[schema.GroupVersion][]string{}
 	for _, k := range served {
 		if !chosen(k.GroupKind) {
@@ -200,7 +200,7 @@ func (k *hookKeeper) keep(ctx context.Context) error {
 	if s == nil || len(ca) == 0 {
 		return nil
 	}
-	served, problems := k.served(ctx, judges(s.baseline.Rules))
+	served, problems := k.served(ctx, asksAbout(s.baseline.Rules))
 	if len(served) == 0 && len(problems) > 0 {
 		return fmt.Errorf("writing the webhook configuration: %s", problems[0].Message)
 	}

@@ -36,6 +36,7 @@ type metrics struct {
 	rules      *prometheus.GaugeVec   // action
 	expired    prometheus.Gauge       //
 	kept       prometheus.Gauge       // 0 or 1
+	leftOut    *prometheus.GaugeVec   // from
 	expiry     prometheus.Gauge       // time
 	drift      *prometheus.CounterVec // control
 	remedies   *prometheus.CounterVec // control, result
@@ -86,6 +87,7 @@ func (m *metrics) set() {
 	m.rules = m.gauges("sconce_baseline_rules", "Controls that are on, by action.", "action")
 	m.expired = m.gauge("sconce_exceptions_expired", "Exceptions whose last day has passed: they excuse nothing.")
 	m.kept = m.gauge("sconce_last_good_kept", "1 if the set in force is kept in the cluster for a restart; 0 if it could not be.")
+	m.leftOut = m.gauges("sconce_policies_left_out", "Policies in other languages that are not in force since they are not valid, and sources of them that cannot be read, by where they come from (files, cluster).", "from")
 	m.expiry = m.gauge("sconce_certificate_expiry_timestamp_seconds", "When the certificate of the webhook ends, in seconds since 1970.")
 }
 
@@ -99,6 +101,16 @@ func (m *metrics) rest() {
 	m.feeds = m.gauge("sconce_audit_kinds", "Kinds that the audit watches.")
 	m.synced = m.gauge("sconce_audit_synced", "1 if every kind was read since the set in force last changed; 0 while that is under way, or in a replica that does not audit.")
 	m.lastSync = m.gauge("sconce_audit_last_sync_timestamp_seconds", "When the verdicts were last up to date with all that was seen, in seconds since 1970.")
+}
+
+// forget drops what was counted of rules that are no more: in some clusters
+// whoever owns a namespace can make policies, with ever new names.
+func (m *metrics) forget(rules []string) {
+	for _, name := range rules {
+		for _, c := range []*prometheus.CounterVec{m.denials, m.warnings, m.unjudged, m.drift, m.remedies} {
+			c.DeletePartialMatch(prometheus.Labels{"control": name})
+		}
+	}
 }
 
 func (m *metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {

@@ -32,17 +32,24 @@ type key struct {
 // String returns the key as it is told: Exception legacy-shop.
 func (k key) String() string { return k.Kind + " " + k.Name }
 
-// document is a document of the format as it stands in the cluster.
+// document is a document of the format as it stands in the cluster, or one that
+// holds policies of other languages.
 type document struct {
 	key
-	// Spec is what it says, as JSON with sorted keys.
+	// Spec is what it says, as JSON with sorted keys: of a policy that is
+	// installed in the cluster all of it, of a file its text.
 	Spec json.RawMessage
+	// From is where policies come from; empty for a document of the format.
+	From string `json:",omitempty"`
 }
 
 // compare orders documents by kind and name.
 func (d document) compare(e document) int {
-	return cmp.Or(cmp.Compare(d.Kind, e.Kind), cmp.Compare(d.Name, e.Name))
+	return cmp.Or(cmp.Compare(d.Kind, e.Kind), cmp.Compare(d.Name, e.Name), cmp.Compare(d.From, e.From))
 }
+
+// isPolicy says whether a document holds policies of other languages.
+func isPolicy(d document) bool { return d.From != "" }
 
 // bytes returns the document as a file would hold it.
 func (d *document) bytes() ([]byte, error) {
@@ -66,6 +73,10 @@ type set struct {
 	chain     []string // the enforced Baseline and those that it extends
 	day       time.Time
 	topics    map[string]string // by control
+	// refused are policies of other languages that were left out, absent which
+	// documents name rules of such policies that are not there.
+	refused []refusal
+	absent  mistakes
 }
 
 // mistakes are why documents are not valid, by document; those of the whole set
@@ -95,6 +106,10 @@ type compiler struct {
 	baseline string
 	// version is that of the cluster, for a baseline that names none.
 	version control.Version
+	// policies says that there can be policies of other languages; loaded are the
+	// last that were read: they take longer than all else.
+	policies bool
+	loaded   *loaded
 }
 
 // compile makes a set as it holds on a day. It returns what is wrong with each
@@ -111,11 +126,18 @@ func (c *compiler) compile(documents []document, day time.Time) (out *set, wrong
 	catalog.Read(library)
 	wrong = mistakes{}
 	for i := range documents {
-		wrong.read(library, &documents[i])
+		if !isPolicy(documents[i]) {
+			wrong.read(library, &documents[i])
+		}
+	}
+	rules := &loaded{}
+	if c.policies {
+		rules = c.loadPolicies(slices.DeleteFunc(slices.Clone(documents), func(d document) bool { return !isPolicy(d) }))
+		library.UsePolicies(rules.rules)
 	}
 	wrong.add(library.Check(time.Time{}))
 	if !c.hinders(library, wrong) {
-		out = c.resolve(library, documents, day, wrong)
+		out = c.resolve(library, documents, rules, day, wrong)
 	}
 	return out, wrong
 }
@@ -171,7 +193,7 @@ func (c *compiler) hinders(library *baseline.Library, wrong mistakes) bool {
 }
 
 // resolve makes the set of a library without mistakes.
-func (c *compiler) resolve(library *baseline.Library, documents []document, day time.Time, wrong mistakes) *set {
+func (c *compiler) resolve(library *baseline.Library, documents []document, rules *loaded, day time.Time, wrong mistakes) *set {
 	enforced := key{"Baseline", c.baseline}
 	if !slices.ContainsFunc(documents, func(d document) bool { return d.key == enforced }) {
 		wrong.note(key{}, fmt.Sprintf("there is no Baseline %q in the cluster: apply one, or name another with --baseline", c.baseline))
@@ -189,20 +211,25 @@ func (c *compiler) resolve(library *baseline.Library, documents []document, day 
 		}
 		return nil
 	}
+	rules.restrain(b)
 	exceptions := library.Exceptions(day).Forgetful()
 	whole := *b
 	whole.Complete = true
 	out := &set{
 		baseline: b, documents: documents, day: day, hash: hash(documents), chain: chain(library, c.baseline), topics: map[string]string{},
+		refused: rules.refused, absent: mistakes{},
 		admission: admission.Engines{
 			Fail:   engine.New(admission.Enforced(b, v1alpha1.FailClosed, v1alpha1.Warn), exceptions, day),
 			Ignore: engine.New(admission.Enforced(b, v1alpha1.FailOpen, v1alpha1.Warn), exceptions, day),
-			Mutate: engine.New(b, exceptions, day),
+			Mutate: engine.New(withoutPolicies(b), exceptions, day),
 		},
 		audit: engine.New(&whole, exceptions, day),
 	}
 	for _, r := range b.Rules {
 		out.topics[r.Name] = r.Spec.Topic
+	}
+	if absent := library.AbsentPolicies(); len(absent) > 0 {
+		out.absent.add(absent)
 	}
 	for _, n := range exceptions.Notices(func(string) bool { return true }) {
 		out.expired = append(out.expired, n.Subject)
@@ -235,6 +262,9 @@ func hash(documents []document) string {
 	for i := range documents {
 		d := &documents[i]
 		_, _ = fmt.Fprintf(h, "%s\x00%s\x00%d\x00%s", d.Kind, d.Name, len(d.Spec), d.Spec) // a hash takes everything
+		if isPolicy(*d) {
+			_, _ = fmt.Fprintf(h, "\x00%s", d.From)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }

@@ -28,7 +28,7 @@ func doc(t testing.TB, kind, name, spec string) document {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return document{key{kind, name}, data}
+	return document{key: key{kind, name}, Spec: data}
 }
 
 func enforced(t testing.TB, more string) document {
@@ -178,7 +178,7 @@ func TestPack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	large := []document{{key{"Exception", "large"}, spec}}
+	large := []document{{key: key{"Exception", "large"}, Spec: spec}}
 	if _, err := pack(large); err == nil || !strings.Contains(err.Error(), "the most that is kept") {
 		t.Errorf("got %v for a set that is too large", err)
 	}

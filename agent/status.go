@@ -40,6 +40,8 @@ func conditions(d *liveDocument, s *state, force *set) []metav1.Condition {
 	accepted := metav1.Condition{Type: v1alpha1.Accepted, Status: metav1.ConditionTrue, Reason: reasonValid, Message: "the document is valid"}
 	if why := s.wrong[d.key]; why != "" {
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, reasonInvalid, why
+	} else if force != nil && force.absent[d.key] != "" {
+		accepted.Message = "the document is valid; it names what no policy has now: " + force.absent[d.key]
 	}
 	inForce := metav1.Condition{Type: v1alpha1.InForce, Status: metav1.ConditionTrue, Reason: reasonEnforced, Message: "what it says is in force"}
 	unforced := func(reason, message string) {
@@ -55,7 +57,7 @@ func conditions(d *liveDocument, s *state, force *set) []metav1.Condition {
 	case d.Kind == "Exception" && slices.Contains(force.expired, d.Name):
 		unforced(reasonExpired, "its last day has passed: it excuses nothing")
 	case d.Kind == "Baseline" && d.Name == force.baseline.Name:
-		inForce.Message = fmt.Sprintf("%d controls are on; set %s", len(force.baseline.Rules), force.hash)
+		inForce.Message = force.summary(s.unread)
 	}
 	out := []metav1.Condition{accepted, inForce}
 	for i := range out {
@@ -63,6 +65,24 @@ func conditions(d *liveDocument, s *state, force *set) []metav1.Condition {
 		if runes := []rune(out[i].Message); len(runes) > maxCondition {
 			out[i].Message = string(runes[:maxCondition-1]) + "…"
 		}
+	}
+	return out
+}
+
+// summary says what is in force, and which policies are not.
+func (s *set) summary(unread []refusal) string {
+	of := len(s.ofPolicies())
+	out := fmt.Sprintf("%d controls are on", len(s.baseline.Rules)-of)
+	if of > 0 {
+		out += fmt.Sprintf(", and %d rules of policies", of)
+	}
+	out += "; set " + s.hash
+	var left []string
+	for _, r := range slices.Concat(unread, s.refused) {
+		left = append(left, r.String())
+	}
+	if len(left) > 0 {
+		out += "; left out: " + summed(left)
 	}
 	return out
 }

@@ -56,6 +56,18 @@ type Rule struct {
 	Remediate bool
 	// Next is the stage of a rollout that changes Action next; nil for none.
 	Next *v1alpha1.Stage
+
+	// acting is set where the action differs from object to object; Action is the
+	// strictest then.
+	acting policy.Acting
+}
+
+// ActionFor returns what follows where the object of a request fails the rule.
+func (r *Rule) ActionFor(q *policy.Request) v1alpha1.Action {
+	if r.acting == nil || q == nil {
+		return r.Action
+	}
+	return milder(r.Action, r.acting.ActionFor(q))
 }
 
 // Info returns what a reader of findings needs to know of the rule.
@@ -73,6 +85,9 @@ func (r *Rule) Matches(gk object.GroupKind) bool {
 	if r.Policy == nil {
 		return r.Control.Matches(gk)
 	}
+	if gk == object.DocumentKind && r.Policy.Info().Language != policy.Rego {
+		return false
+	}
 	return gk.Group != facts.Group && gk.Kind != facts.AnyKind && r.Policy.Matches(gk)
 }
 
@@ -80,6 +95,11 @@ func (r *Rule) Matches(gk object.GroupKind) bool {
 // a policy that cannot be told.
 func (r *Rule) MatchesGroup(group string) bool {
 	return r.Policy == nil && r.Control.MatchesGroup(group)
+}
+
+// Documents says whether a rule is about documents that are no objects.
+func (b *Baseline) Documents() bool {
+	return slices.ContainsFunc(b.Rules, func(r *Rule) bool { return r.Policy != nil && r.Matches(object.DocumentKind) })
 }
 
 // Options adjust a baseline from outside.
@@ -157,7 +177,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		out.Name, out.Title = "policies", "Your policies"
 	}
 	out.Rules = append(out.Rules, l.policyRules(opts, choices, off)...)
-	if len(out.Rules) == 0 {
+	if len(out.Rules) == 0 && !l.policies.come {
 		return nil, fmt.Errorf("no control is on: baseline %s, with what was chosen and skipped, leaves nothing to hold anything against", name)
 	}
 	for _, r := range out.Rules {

@@ -36,7 +36,7 @@ func (l *Library) checkException(e *entry[v1alpha1.Exception], today time.Time) 
 	}
 	for i, name := range s.Controls {
 		if !l.has(name) {
-			errs = append(errs, e.errorf(fmt.Sprintf("spec.controls[%d]", i), "unknown control %q%s", name, suggestion(name, l.named())))
+			errs = append(errs, l.unknown(e.errorf(fmt.Sprintf("spec.controls[%d]", i), "unknown control %q%s", name, suggestion(name, l.named())), name)...)
 		}
 	}
 	m := &s.Match

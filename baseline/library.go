@@ -291,6 +291,7 @@ func names[T any](m map[string]*entry[T]) []string {
 // on the day (a zero day leaves that out).
 func (l *Library) Check(today time.Time) error {
 	errs := l.policies.load()
+	l.policies.absent = nil
 	for _, name := range names(l.controls) {
 		if e := l.controls[name]; !e.builtIn {
 			errs = append(errs, checkControl(e)...)
@@ -491,7 +492,7 @@ func (l *Library) checkSelection(e *entry[v1alpha1.Baseline], field string, s *v
 		}
 		return errs
 	case c == nil:
-		return append(errs, e.errorf(field+".name", "unknown control %q%s", s.Name, suggestion(s.Name, l.named())))
+		return append(errs, l.unknown(e.errorf(field+".name", "unknown control %q%s", s.Name, suggestion(s.Name, l.named())), s.Name)...)
 	}
 	if _, err := control.New(c.doc, control.Options{Parameters: s.Parameters}); err != nil {
 		var fe *control.FieldError
@@ -525,7 +526,16 @@ func (l *Library) checkSelector(e *entry[v1alpha1.Baseline], field string, s *v1
 			return nil
 		}
 	}
-	return Errors{e.errorf(field, "%s chooses no control; sconce list controls shows topics and severities", field)}
+	return l.unknown(e.errorf(field, "%s chooses no control; sconce list controls shows topics and severities", field), "")
+}
+
+// unknown returns a mistake about a name that is none, or about a choice of
+// nothing, unless that is tolerated.
+func (l *Library) unknown(mistake *Error, name string) Errors {
+	if l.policies.tolerates(name, mistake) {
+		return nil
+	}
+	return Errors{mistake}
 }
 
 // suggestion names the entry that was probably meant.

@@ -27,12 +27,43 @@ type policies struct {
 	loaded bool
 	set    *policy.Set
 	byName map[string]policy.Rule
+
+	// come says that rules come and go by themselves: absent are the mistakes of
+	// those that name one that is not there.
+	come   bool
+	absent Errors
 }
 
 // ReadPolicies makes the library take documents of other languages, too: those
 // that the reader handles. Without it they are mistakes.
 func (l *Library) ReadPolicies(r policy.Reader, opts policy.Options) {
 	l.policies.reader, l.policies.options = r, opts
+}
+
+// UsePolicies gives the library rules of policies that were read elsewhere, and
+// that come and go by themselves: what names one that is not there is no mistake,
+// and is told by AbsentPolicies. Of two of one name the first is taken.
+func (l *Library) UsePolicies(rules []policy.Rule) {
+	l.policies = policies{loaded: true, come: true, set: &policy.Set{Rules: rules}, byName: make(map[string]policy.Rule, len(rules))}
+	for _, r := range rules {
+		if name := r.Info().Name; l.policies.byName[name] == nil {
+			l.policies.byName[name] = r
+		}
+	}
+}
+
+// AbsentPolicies tells, once the library was checked, which documents name rules
+// of policies that are not there, or choose none: see UsePolicies.
+func (l *Library) AbsentPolicies() Errors { return l.policies.absent }
+
+// tolerates says whether something that is not there may be a rule that will
+// come or has gone, and remembers the mistake that it would else be.
+func (p *policies) tolerates(name string, mistake *Error) bool {
+	if p.come && (name == "" || policy.IsName(name)) {
+		p.absent = append(p.absent, mistake)
+		return true
+	}
+	return false
 }
 
 // ReadModule adds a source of Rego.
@@ -147,6 +178,14 @@ func (l *Library) Mutators() []policy.Mutator {
 	return l.policies.set.Mutators
 }
 
+// others are rules of policies that judge nothing, nor change what is judged.
+func (l *Library) others() []policy.Other {
+	if l.policies.set == nil {
+		return nil
+	}
+	return l.policies.set.Others
+}
+
 // has says whether there is a control, or a rule of a policy, of a name.
 func (l *Library) has(name string) bool {
 	return l.controls[name] != nil || l.policies.byName[name] != nil
@@ -169,16 +208,29 @@ func (l *Library) policyNotices(rules []*Rule) []verdict.Notice {
 		})
 	}
 	if all := l.Mutators(); len(all) > 0 {
-		what := all[0].Info().Name
-		if more := len(all) - 1; more > 0 {
-			what = fmt.Sprintf("%s and %d more", what, more)
+		var others []policy.Other
+		for _, m := range all {
+			others = append(others, policy.Other{Info: m.Info(), Does: "changes objects when they are admitted; objects are judged as they are written"})
 		}
-		out = append(out, verdict.Notice{
-			Kind: verdict.MutatingPolicy, Subject: what, Position: all[0].Info().Position,
-			Message: "would change objects when they are admitted; objects are judged as they are written",
-		})
+		out = append(out, told(verdict.MutatingPolicy, others))
+	}
+	does := map[string][]policy.Other{}
+	for _, o := range l.others() {
+		does[o.Does] = append(does[o.Does], o)
+	}
+	for _, what := range slices.Sorted(maps.Keys(does)) {
+		out = append(out, told(verdict.OtherPolicy, does[what]))
 	}
 	return out
+}
+
+// told tells of rules that judge nothing, and that all do the same: once.
+func told(kind verdict.NoticeKind, others []policy.Other) verdict.Notice {
+	what := others[0].Info.Name
+	if more := len(others) - 1; more > 0 {
+		what = fmt.Sprintf("%s and %d more", what, more)
+	}
+	return verdict.Notice{Kind: kind, Subject: what, Position: others[0].Info.Position, Message: "judges nothing: " + others[0].Does}
 }
 
 // policyRules returns the rules of policies that are on: all of them, but for
@@ -216,13 +268,17 @@ func policyRule(p policy.Rule, ch *choice) *Rule {
 	}
 	c.Spec.Layer, c.Spec.Phase = layer, v1alpha1.Build
 	c.Spec.Topic = cmp.Or(info.Topic, string(info.Language))
-	return &Rule{
+	out := &Rule{
 		Control:       &control.Control{Control: c, Position: info.Position},
 		Policy:        p,
 		Severity:      cmp.Or(ch.severity, c.Spec.Severity),
 		Action:        cmp.Or(ch.action, info.Action, v1alpha1.Deny),
 		FailurePolicy: cmp.Or(ch.failurePolicy, info.FailurePolicy, v1alpha1.FailOpen),
 	}
+	if ch.action == "" {
+		out.acting, _ = p.(policy.Acting)
+	}
+	return out
 }
 
 // policySpec is what a selector of controls looks at, of a policy's rule.

@@ -22,11 +22,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"sconce.dev/sconce/agent"
+	"sconce.dev/sconce/bundle"
 )
 
 // agentFlags are what an agent is told, beside what it is told by Baselines.
 type agentFlags struct {
 	agent.Options
+	trustFlags
+	policies            []string
 	kubeconfig, context string
 	logFormat           string
 	verbose             bool
@@ -77,6 +80,9 @@ func (f *agentFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.ReportInterval, "report-interval", agent.DefaultReportInterval, "how long changes are gathered before reports are written")
 	flags.StringSliceVar(&f.Exempt, "exempt-namespaces", []string{"kube-system", "kube-node-lease"}, "namespaces that the webhook is not asked about, beside the agent's own")
 	flags.BoolVar(&f.ReadSecrets, "read-secrets", false, "read Secrets, for the controls about them; without, these say unknown")
+	flags.StringArrayVarP(&f.policies, "policies", "p", nil, "file or folder of policies in other languages, or oci:// and a bundle's reference, that are enforced and audited as they say themselves; what changes there comes into force; can be repeated")
+	flags.BoolVar(&f.ClusterPolicies, "cluster-policies", false, "audit the policies that are installed in the cluster, too: ValidatingAdmissionPolicies, Kyverno's and Gatekeeper's")
+	f.trustFlags.register(cmd)
 	flags.StringVar(&f.logFormat, "log-format", "json", "json or text")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log also what is only of use to who looks for a fault")
 }
@@ -93,6 +99,13 @@ func runAgent(ctx context.Context, s Streams, f *agentFlags) error {
 		return fmt.Errorf("agent: reading the kubeconfig: %w", err)
 	}
 	f.Config, f.Log = config, logger
+	v, err := f.verifier()
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	for _, from := range f.policies {
+		f.Policies = append(f.Policies, policySource(from, v))
+	}
 	// GOMEMLIMIT is the container's limit, which must also hold what Go does not
 	// count.
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
@@ -101,6 +114,43 @@ func runAgent(ctx context.Context, s Streams, f *agentFlags) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return agent.Run(ctx, f.Options)
+}
+
+// How often policies are read again: what is mounted changes by itself, and to
+// ask a registry costs both sides something.
+const (
+	readFolderEvery = 10 * time.Second
+	pullBundleEvery = 10 * time.Minute
+)
+
+// policySource is where an agent reads policies from.
+func policySource(from string, v *bundle.Verifier) agent.PolicySource {
+	every := readFolderEvery
+	if strings.HasPrefix(from, bundlePrefix) {
+		every = pullBundleEvery
+	}
+	return agent.PolicySource{Name: from, Every: every, Read: func(context.Context) ([]agent.PolicyFile, error) { return agentFiles(from, v) }}
+}
+
+// agentFiles are the files of a source that may hold policies.
+func agentFiles(from string, v *bundle.Verifier) ([]agent.PolicyFile, error) {
+	files, release, err := policyFiles(from, v)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var out []agent.PolicyFile
+	for _, f := range files {
+		if !f.counts() {
+			continue
+		}
+		data, err := f.read()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		out = append(out, agent.PolicyFile{Name: f.name, Data: data})
+	}
+	return out, nil
 }
 
 // logger returns a logger, which also takes what the libraries say.

@@ -65,20 +65,30 @@ func readPolicies(l *baseline.Library, from string, v *bundle.Verifier) (mistake
 	return mistakes, nil
 }
 
-// add adds what a file holds to a library, unless it is none of its matter.
-func (f policyFile) add(l *baseline.Library) error {
-	ext := strings.ToLower(path.Ext(f.name))
+// ext is the ending of the file's name.
+func (f policyFile) ext() string { return strings.ToLower(path.Ext(f.name)) }
+
+// counts says whether a file may hold policies: a test, or what is hidden, does
+// not.
+func (f policyFile) counts() bool {
+	ext := f.ext()
 	switch {
 	case hidden(f.within), strings.HasSuffix(f.name, "_test.rego"), strings.HasSuffix(f.name, ".fixture"+ext):
-		return nil
-	case ext != ".rego" && f.within != "" && ext != ".yaml" && ext != ".yml" && ext != ".json":
+		return false
+	}
+	return ext == ".rego" || f.within == "" || ext == ".yaml" || ext == ".yml" || ext == ".json"
+}
+
+// add adds what a file holds to a library, unless it is none of its matter.
+func (f policyFile) add(l *baseline.Library) error {
+	if !f.counts() {
 		return nil
 	}
 	data, err := f.read()
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	if ext == ".rego" {
+	if f.ext() == ".rego" {
 		l.ReadModule(f.name, data)
 		return nil
 	}

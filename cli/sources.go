@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/policy/rego"
 	"sconce.dev/sconce/source"
 	"sconce.dev/sconce/source/helm"
 	"sconce.dev/sconce/source/kustomize"
@@ -82,5 +83,9 @@ func (f *sourceFlags) options(s Streams, b *baseline.Baseline) (source.Options, 
 		return source.Options{}, nil, fmt.Errorf("finding this program, which renders charts: %w", err)
 	}
 	pool := render.NewPool(exe, []string{render.WorkerArg}, 2, render.Limits{Timeout: f.timeout})
-	return source.Options{Stdin: s.In, Renderer: pool, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}, pool.Close, nil
+	opts := source.Options{Stdin: s.In, Renderer: pool, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
+	if b.Documents() {
+		opts.Documents = &source.Documents{Reads: rego.Reads, Parse: rego.Parse}
+	}
+	return opts, pool.Close, nil
 }

@@ -331,7 +331,7 @@ func identity(o *object.Object, f *control.Finding) object.Path {
 func (e *Engine) finding(r *Result, rule *baseline.Rule, o *object.Object, f *control.Finding) verdict.Finding {
 	ref, path := o.Subject().Ref, o.SourcePath(f.Path)
 	out := verdict.Finding{
-		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.Action,
+		Control: rule.Name, Outcome: f.Outcome, Severity: rule.Severity, Action: rule.ActionFor(r.request),
 		Object: ref, Element: o.SourcePath(f.Element).String(), Path: path.String(), Missing: f.Missing,
 		Message: f.Message, Evidence: f.Evidence, Position: o.Position(f.Path),
 		Rendered:    o.Origin.Renderer,
@@ -352,6 +352,9 @@ func (e *Engine) finding(r *Result, rule *baseline.Rule, o *object.Object, f *co
 		}
 	}
 	hide(&out, o.Subject(), rule.Spec.Sensitive, r.mask)
+	if rule.Policy != nil {
+		out.Message = r.hideSeen(out.Message)
+	}
 	if f.Outcome == verdict.Fail && !e.exceptions.None() {
 		out.Excepted = e.exceptions.Excuse(rule.Name, ref, identity(o, f))
 	}

@@ -11,11 +11,13 @@ import (
 	"sconce.dev/sconce/verdict"
 )
 
+var secretKind = object.GroupKind{Kind: "Secret"}
+
 // hide keeps secrets out of what is told of an object: values of a Secret
 // altogether, lines of a sensitive control but for their keys, and in any other
 // line the object's credentials and what else looks like one.
 func hide(f *verdict.Finding, o *object.Object, sensitive bool, mask secret.Mask) {
-	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
+	if o.GroupKind() == secretKind {
 		hideSecret(f, o)
 		sensitive = true
 	}
@@ -32,7 +34,7 @@ func hide(f *verdict.Finding, o *object.Object, sensitive bool, mask secret.Mask
 
 // hidden returns a position whose quote tells no secret of the object.
 func hidden(o *object.Object, p object.Position) object.Position {
-	if o.GroupKind() == (object.GroupKind{Kind: "Secret"}) {
+	if o.GroupKind() == secretKind {
 		p.Quote = maskLine(p.Quote)
 		return p
 	}
@@ -58,17 +60,43 @@ func hideSecret(f *verdict.Finding, o *object.Object) {
 			*v = verdict.Masked
 		}
 	}
+	f.Message = withoutValues(f.Message, o)
+}
+
+// withoutValues returns a message without the values of a Secret.
+func withoutValues(message string, o *object.Object) string {
+	var keys []string
 	for _, field := range [...]string{"data", "stringData"} {
-		values := o.Root.Get(field)
-		if values == nil {
-			continue
-		}
-		for _, v := range values.Fields {
-			if s := v.Value.Str(); len(s) > 3 && !slices.ContainsFunc(values.Fields, func(f object.Field) bool { return strings.Contains(f.Key, s) }) {
-				f.Message = strings.ReplaceAll(f.Message, s, verdict.Masked)
+		if values := o.Root.Get(field); values != nil {
+			for i := range values.Fields {
+				keys = append(keys, values.Fields[i].Key)
 			}
 		}
 	}
+	values := secret.Values(o)
+	slices.SortStableFunc(values, func(a, b string) int { return len(b) - len(a) })
+	for _, s := range values {
+		if len(s) > 3 && !slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, s) }) {
+			message = strings.ReplaceAll(message, s, verdict.Masked)
+		}
+	}
+	return secret.MaskOfSecrets([]*object.Object{o}).Hide(message)
+}
+
+// hideSeen keeps the values of those Secrets out of a message that a rule of a
+// policy was given beside the object: what an update replaces, and others of the
+// cluster.
+func (r *Result) hideSeen(message string) string {
+	if r.request == nil {
+		return message
+	}
+	if old := r.request.Old; old != nil && old.GroupKind() == secretKind {
+		message = withoutValues(message, old)
+	}
+	if c, ok := r.request.Cluster.(*cluster); ok {
+		message = c.secrets().Hide(message)
+	}
+	return message
 }
 
 // maskLine hides what a line of a manifest says, and leaves where it says it: the

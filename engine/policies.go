@@ -15,6 +15,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/rbac"
+	"sconce.dev/sconce/facts/secret"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 )
@@ -158,6 +159,15 @@ type cluster struct {
 
 	once  sync.Once
 	roles *rbac.Model
+
+	maskOnce sync.Once
+	mask     secret.Mask
+}
+
+// secrets returns the mask of the values of all Secrets.
+func (c *cluster) secrets() secret.Mask {
+	c.maskOnce.Do(func() { c.mask = secret.MaskOfSecrets(c.byKind[secretKind]) })
+	return c.mask
 }
 
 // NewCluster returns what is known of objects; all says of which kinds there are

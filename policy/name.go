@@ -2,7 +2,10 @@
 
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Name returns the name of a rule: the language and what tells the rule from
 // others in it, in lower case and joined by dots, as in
@@ -16,6 +19,13 @@ func Name(l Language, parts ...string) string {
 		}
 	}
 	return out
+}
+
+// IsName says whether a name can be that of a rule: whether it begins with a
+// language.
+func IsName(name string) bool {
+	first, rest, _ := strings.Cut(name, ".")
+	return rest != "" && slices.Contains([]Language{VAP, Kyverno, Gatekeeper, Rego}, Language(first))
 }
 
 // nameWord makes a word of a name out of what people write: letters and digits,

@@ -205,12 +205,16 @@ type Options struct {
 	AllowNetwork bool
 	// Timeout bounds one rule over one object; a second where it is zero.
 	Timeout time.Duration
+	// Coverage notes what is run; nil where nobody wants to know.
+	Coverage *Coverage
 }
 
 // Set is what became of documents.
 type Set struct {
 	Rules    []Rule
 	Mutators []Mutator
+	// Others are rules that judge nothing and change nothing that is judged.
+	Others []Other
 	// Problems are documents, or parts of them, that are no valid policy: they
 	// are refused, with the reason.
 	Problems []Problem
@@ -220,6 +224,7 @@ type Set struct {
 func (s *Set) Add(o *Set) {
 	s.Rules = append(s.Rules, o.Rules...)
 	s.Mutators = append(s.Mutators, o.Mutators...)
+	s.Others = append(s.Others, o.Others...)
 	s.Problems = append(s.Problems, o.Problems...)
 }
 
@@ -237,4 +242,18 @@ type Reader interface {
 	// Load makes rules of documents, and of sources of Rego by their files, all
 	// together.
 	Load(docs []*object.Object, modules map[string][]byte, opts Options) *Set
+}
+
+// Acting is implemented by rules whose action differs from object to object;
+// Info().Action is the strictest of them then.
+type Acting interface {
+	// ActionFor returns what follows where the object of a request fails.
+	ActionFor(r *Request) v1alpha1.Action
+}
+
+// Other is a rule of a policy that judges nothing.
+type Other struct {
+	Info *Info
+	// Does says what it does elsewhere: "makes objects".
+	Does string
 }

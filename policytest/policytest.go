@@ -49,6 +49,8 @@ type Report struct {
 	// Coverage is what the tests ran of the policies: every rule, expression and
 	// branch is in it, run or not.
 	Coverage []Branch
+	// Policies are the files that the policies under test were read from.
+	Policies []string
 }
 
 // Branch is a place of a policy that a test can run.
@@ -58,8 +60,8 @@ type Branch struct {
 	// where it is long.
 	Position object.Position
 	Text     string
-	// Way is what the branch is: "" for a line or a rule, else what the
-	// expression came to: true, false.
+	// Way is what the branch is: "" for a line or a rule, else what an expression
+	// came to, true or false, or a rule, pass or fail.
 	Way string
 	Hit bool
 }

@@ -215,12 +215,12 @@ func coverages(branches []policytest.Branch) []*policyCoverage {
 // the rule is told, where that was not run either.
 func missed(branches []policytest.Branch) []*policytest.Branch {
 	type place struct {
-		policy, rule, file string
-		line, column       int
+		policy, rule, file, text string
+		line, column             int
 	}
 	never := map[place]int{}
 	key := func(b *policytest.Branch) place {
-		return place{b.Policy, b.Rule, b.Position.File, b.Position.Line, b.Position.Column}
+		return place{b.Policy, b.Rule, b.Position.File, b.Text, b.Position.Line, b.Position.Column}
 	}
 	for i := range branches {
 		if b := &branches[i]; b.Way != "" && !b.Hit {

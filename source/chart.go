@@ -79,7 +79,7 @@ func (c *chart) document(doc *helm.Doc, files *sources, sink snapshot.Sink) {
 				return locate(spot.Line, spot.Col)
 			},
 		}
-		objects(root, origin, snapshot.Sink{Problem: sink.Problem, Object: func(o *object.Object) {
+		objects(root, origin, nil, snapshot.Sink{Problem: sink.Problem, Object: func(o *object.Object) {
 			if randomName(o, doc) {
 				o.Name = RandomName
 			}

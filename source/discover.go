@@ -41,6 +41,8 @@ type Options struct {
 	// Ignored are files and folders that are not read, by their absolute paths
 	// without links, unless they are targets.
 	Ignored map[string]bool
+	// Documents, where it is set, are read beside objects.
+	Documents *Documents
 	// MayBeEmpty says that a folder without manifests is no problem.
 	MayBeEmpty bool
 }
@@ -292,7 +294,7 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 	case d.opts.Ignored[real]:
 	case isDir && e.Name() != ".git" && e.Name() != configDir:
 		d.folder(&found{name: name, path: path, real: real})
-	case !isDir && (isManifest(e.Name()) || containerengine.Reads(path)) && !isKustomization(e.Name()):
+	case !isDir && (isManifest(e.Name()) || containerengine.Reads(path) || d.opts.Documents.reads(path)) && !isKustomization(e.Name()):
 		d.file(name, path, real)
 	}
 }
@@ -346,10 +348,10 @@ func (d *discovery) plan() *Plan {
 		case manifest:
 			if !overlays.owns(f.real) {
 				p.Files = append(p.Files, Named{f.name, f.path})
-				p.Units = append(p.Units, &file{name: f.name, path: f.path})
+				p.Units = append(p.Units, &file{name: f.name, path: f.path, documents: d.opts.Documents})
 			}
 		case standardInput:
-			p.Units = append(p.Units, &stdin{d.opts.Stdin})
+			p.Units = append(p.Units, &stdin{d.opts.Stdin, d.opts.Documents})
 		case chartDir:
 			if !overlays.owns(f.real) {
 				p.Rendered = append(p.Rendered, f.name)

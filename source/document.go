@@ -24,9 +24,10 @@ import (
 // documents yields the objects of a text that is a stream of YAML or JSON
 // documents. Broken documents are problems; the others are still yielded. It
 // returns how many documents were no Kubernetes objects.
-func documents(name string, data []byte, sink snapshot.Sink) int {
+func documents(name string, data []byte, others *Documents, sink snapshot.Sink) int {
+	stray := others.stray(sink)
 	if object.IsJSON(data) {
-		if other, ok := jsonDocuments(name, data, sink); ok {
+		if other, ok := jsonDocuments(name, data, stray, sink); ok {
 			return other
 		}
 	}
@@ -41,27 +42,28 @@ func documents(name string, data []byte, sink snapshot.Sink) int {
 			continue
 		}
 		origin := &object.Origin{Source: name, Text: text.Bytes, FirstLine: text.Line}
-		other += objects(root, origin, sink)
+		other += objects(root, origin, stray, sink)
 	}
 	return other
 }
 
 // jsonDocuments yields the objects of a text as JSON. It returns false, having
 // yielded nothing, where the text is no JSON but may be YAML.
-func jsonDocuments(name string, data []byte, sink snapshot.Sink) (other int, ok bool) {
+func jsonDocuments(name string, data []byte, stray func(*object.Node, *object.Origin), sink snapshot.Sink) (other int, ok bool) {
 	roots, err := object.ParseJSON(data)
 	if err != nil {
 		return 0, false
 	}
 	origin := &object.Origin{Source: name, Text: data, FirstLine: 1}
 	for _, root := range roots {
-		other += objects(root, origin, sink)
+		other += objects(root, origin, stray, sink)
 	}
 	return other, true
 }
 
-// objects yields what a document holds and returns 1 if that is no object.
-func objects(root *object.Node, origin *object.Origin, sink snapshot.Sink) int {
+// objects yields what a document holds and returns 1 if that is no object, unless
+// stray takes it.
+func objects(root *object.Node, origin *object.Origin, stray func(*object.Node, *object.Origin), sink snapshot.Sink) int {
 	list, err := object.FromNode(root, origin)
 	for _, o := range list {
 		sink.Object(o)
@@ -72,6 +74,8 @@ func objects(root *object.Node, origin *object.Origin, sink snapshot.Sink) int {
 		switch {
 		case !errors.As(err, &no):
 			sink.Problem(problemf(verdict.Parsing, origin.Source, "%s", err))
+		case no.Plain && stray != nil:
+			stray(root, origin)
 		case no.Plain:
 			other++
 		default:

@@ -25,6 +25,8 @@ const MaxFile = 512 << 20
 type file struct {
 	name string // as it is shown
 	path string // as it is opened
+	// documents are what is read beside objects; nil for nothing.
+	documents *Documents
 }
 
 // Read implements snapshot.Unit.
@@ -32,6 +34,10 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 	data, err := ReadFile(f.path)
 	if err != nil {
 		sink.Problem(problemf(verdict.Reading, f.name, "%s", reason(err)))
+		return snapshot.Tally{Files: 1}
+	}
+	if f.documents.reads(f.path) && !containerengine.Reads(f.path) {
+		f.documents.file(f.name, data, sink)
 		return snapshot.Tally{Files: 1}
 	}
 	if containerengine.Reads(f.path) {
@@ -46,7 +52,7 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 			return snapshot.Tally{Files: 1, Other: 1} // another program's
 		}
 	}
-	return snapshot.Tally{Files: 1, Other: documents(f.name, data, sink)}
+	return snapshot.Tally{Files: 1, Other: documents(f.name, data, f.documents, sink)}
 }
 
 // engineWords tell a broken configuration of a container engine from the broken
@@ -87,7 +93,8 @@ func reason(err error) string {
 
 // stdin is a stream of manifests from standard input.
 type stdin struct {
-	in io.Reader
+	in        io.Reader
+	documents *Documents
 }
 
 // StdinName is what standard input is called in findings.
@@ -104,5 +111,5 @@ func (s *stdin) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 		sink.Problem(problemf(verdict.Reading, StdinName, "more than %d MiB: give files instead", MaxFile>>20))
 		return snapshot.Tally{Files: 1}
 	}
-	return snapshot.Tally{Files: 1, Other: documents(StdinName, data, sink)}
+	return snapshot.Tally{Files: 1, Other: documents(StdinName, data, s.documents, sink)}
 }

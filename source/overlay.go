@@ -98,7 +98,7 @@ func (v *overlay) object(obj *kustomize.Obj, locator *kustomize.Locator, sink sn
 		origin := &object.Origin{Source: v.name, Renderer: "kustomize", Text: text.Bytes, FirstLine: text.Line}
 		built, err := object.FromNode(root, origin)
 		if err != nil || len(built) != 1 {
-			objects(root, origin, sink) // no object, or a List: the overlay is all that is known
+			objects(root, origin, nil, sink) // no object, or a List: the overlay is all that is known
 			continue
 		}
 		locate := locator.Locate(*obj, built[0].Ref)

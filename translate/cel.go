@@ -163,9 +163,10 @@ func binding(expr string) int {
 		c := expr[i]
 		switch {
 		case inQuote != 0:
-			if c == '\\' {
+			switch c {
+			case '\\':
 				i++
-			} else if c == inQuote {
+			case inQuote:
 				inQuote = 0
 			}
 		case c == '\'' || c == '"':

@@ -259,7 +259,7 @@ func (w *ruleWriter) check(old bool) (*check, error) {
 	case len(v.ForEach) > 0:
 		out.ok, err = w.forEach(s, v.ForEach, 0)
 	case v.PodSecurity != nil:
-		out.ok, err = w.podSecurity(s, v.PodSecurity)
+		err = errors.New("podSecurity is not translated: sconce generate policies -b pss-" + v.PodSecurity.Level + " makes policies of the same level")
 	case v.Manifests != nil:
 		err = errors.New("manifests verifies signatures of YAML, which CEL cannot")
 	case v.Assert != nil:
@@ -313,22 +313,22 @@ func (w *ruleWriter) addContext(s *searcher, entries []kyverno.ContextEntry, out
 }
 
 // contextVariable writes a variable.
-func (s *searcher) contextVariable(v *kyverno.Variable) (query, error) {
+func (w *searcher) contextVariable(v *kyverno.Variable) (query, error) {
 	var q query
 	var err error
 	switch {
 	case v.JMESPath != "" && v.Value == nil:
 		path := strings.TrimSpace(v.JMESPath)
-		if path, err = s.nested(path); err != nil {
+		if path, err = w.nested(path); err != nil {
 			return query{}, err
 		}
 		if strings.Contains(path, "{{") {
 			return query{}, fmt.Errorf("variables within its JMESPath")
 		}
-		q, err = s.search(path)
+		q, err = w.search(path)
 	case v.Value != nil && v.JMESPath == "":
 		var o operand
-		o, err = s.operand(v.Value)
+		o, err = w.operand(v.Value)
 		q = o.q
 	default:
 		return query{}, errors.New("a value that is searched")
@@ -337,7 +337,7 @@ func (s *searcher) contextVariable(v *kyverno.Variable) (query, error) {
 		return query{}, err
 	}
 	if v.Default != nil {
-		o, err := s.operand(v.Default)
+		o, err := w.operand(v.Default)
 		if err != nil {
 			return query{}, err
 		}

@@ -60,11 +60,13 @@ var functions = map[string]function{
 	"not_null":    {1, func(a []query) (query, error) { return a[0], nil }},
 }
 
+// length writes the length of a list, a map or a text. That of nothing is an error
+// for JMESPath, and what the original cannot judge proves nothing.
 func length(args []query) (query, error) {
 	a := args[0]
 	switch a.shape.kind() {
 	case listValue:
-		return query{expr: a.list() + ".size()", shape: intShape}, lengthOfNothing(a)
+		return query{expr: a.list() + ".size()", shape: intShape}, nil
 	case mapValue, stringValue:
 		if a.maybe {
 			return query{expr: a.expr + ".value().size()", shape: intShape}, nil
@@ -79,10 +81,7 @@ func length(args []query) (query, error) {
 	return query{}, fmt.Errorf("the length of what has none")
 }
 
-// lengthOfNothing says nothing: the length of a list that is not there is an
-// error for JMESPath, and the original's errors prove nothing.
-func lengthOfNothing(query) error { return nil }
-
+// entries writes the keys or the values of a map.
 func entries(m query, which string, elem shape) (query, error) {
 	if k := m.shape.kind(); k != mapValue && k != anyValue && k != structValue {
 		return query{}, fmt.Errorf("of what is no map")

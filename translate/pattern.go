@@ -76,18 +76,6 @@ func (w *patternWriter) bind(list string) string {
 
 func (w *patternWriter) unbind() { w.names = w.names[:len(w.names)-1] }
 
-// match returns the verdicts of a pattern on a subject that is there.
-func (w *patternWriter) match(s subject, p any) (verdicts, error) {
-	switch p := p.(type) {
-	case map[string]any:
-		return w.mapping(s, p)
-	case []any:
-		return w.list(s, "", p)
-	}
-	leaf, err := w.leaf(s, p)
-	return plain(leaf), err
-}
-
 // part is one key of a map.
 type part struct {
 	anchor
@@ -175,12 +163,12 @@ func sequence(parts []verdicts) verdicts {
 // join joins the anchors of a map with its fields.
 func join(conditions []string, anchors []verdicts, rest verdicts) verdicts {
 	met := and(conditions...)
-	admitted, skipped := always, never
+	skipped := never
 	var skips, admits []string
 	for _, a := range anchors {
 		skips, admits = append(skips, a.skip), append(admits, a.admit)
 	}
-	admitted = and(admits...)
+	admitted := and(admits...)
 	if len(conditions) == 0 && len(anchors) > 0 && !slices.Contains(skips, never) {
 		skipped = and(skips...)
 	}
@@ -253,7 +241,7 @@ func (w *patternWriter) submap(f subject, p map[string]any, missing string) (ver
 	if missing == always {
 		return verdicts{ok: or(not(there), v.ok), skip: and(there, v.skip), admit: or(not(there), v.admit)}, nil
 	}
-	if v.skip == never && w.implies(v.ok, f.expr) {
+	if v.skip == never && implies(v.ok, f.expr) {
 		return v, nil
 	}
 	return verdicts{ok: and(there, v.ok), skip: and(there, v.skip), admit: and(there, v.admit)}, nil
@@ -261,7 +249,7 @@ func (w *patternWriter) submap(f subject, p map[string]any, missing string) (ver
 
 // implies says whether a condition is false where an optional value is not
 // there: one of the parts that must hold asks for something below it.
-func (w *patternWriter) implies(condition, optional string) bool {
+func implies(condition, optional string) bool {
 	for _, p := range splitAnd(condition) {
 		if (strings.HasPrefix(p, optional+".?") || strings.HasPrefix(p, optional+"[?")) && (strings.HasSuffix(p, ".orValue(false)") || strings.HasSuffix(p, ".hasValue()")) && binding(p) == isUnary {
 			return true
@@ -281,9 +269,10 @@ func splitAnd(expr string) []string {
 	for i := 0; i < len(expr); i++ {
 		switch c := expr[i]; {
 		case inQuote != 0:
-			if c == '\\' {
+			switch c {
+			case '\\':
 				i++
-			} else if c == inQuote {
+			case inQuote:
 				inQuote = 0
 			}
 		case c == '\'' || c == '"':
@@ -340,10 +329,10 @@ func (w *patternWriter) optionalList(f subject, key string, p []any, missing str
 		return verdicts{}, err
 	}
 	in := func(condition, missing string) string {
-		if condition == missing && condition == never {
+		if condition == never && missing == never {
 			return never
 		}
-		if missing == always && strings.HasPrefix(condition, "elements.all(") && len(splitAnd(condition)) == 1 && binding(condition) == isUnary && v.shapeIsList(f) {
+		if missing == always && strings.HasPrefix(condition, "elements.all(") && len(splitAnd(condition)) == 1 && binding(condition) == isUnary && f.shape.kind() == listValue {
 			return f.expr + ".orValue([])" + strings.TrimPrefix(condition, "elements")
 		}
 		return onValue(f.expr, "elements", condition, missing)
@@ -351,9 +340,6 @@ func (w *patternWriter) optionalList(f subject, key string, p []any, missing str
 	skipMissing := never
 	return verdicts{ok: in(v.ok, missing), skip: in(v.skip, skipMissing), admit: in(v.admit, missing)}, nil
 }
-
-// shapeIsList says whether a field is known to be a list.
-func (verdicts) shapeIsList(f subject) bool { return f.shape.kind() == listValue }
 
 // list returns the verdicts of the pattern of a list: its first item is held
 // against every element.

@@ -70,9 +70,11 @@ func (p *proof) run(ctx context.Context, name string) *Evidence {
 			if !ok {
 				continue
 			}
+			same := 0
 			for _, op := range p.operations {
-				p.ask(ctx, p.request(op, tree, tree), count)
+				p.ask(ctx, p.request(op, tree, tree), &same)
 			}
+			*count += min(same, 1)
 		}
 	}
 	given(p.opts.Objects, &p.evidence.Own)
@@ -151,8 +153,9 @@ func dnsName(s string) string {
 // mayBeNull are lists that may be empty and are sent even so, as null.
 var mayBeNull = []string{"rules", "sources", "limits", "creationTimestamp", "managedFields"}
 
-// incomplete says whether an object lacks a list that it must have: the API
-// server's validation, which is not here, refuses it.
+// incomplete says whether an object lacks what it must have, as the list of its
+// containers, or the image of one: the API server's validation, which is not
+// here, refuses it.
 func incomplete(v any, key string) bool {
 	switch v := v.(type) {
 	case nil:
@@ -164,8 +167,10 @@ func incomplete(v any, key string) bool {
 			}
 		}
 	case []any:
+		containers := key == "containers" || key == "initContainers" || key == "ephemeralContainers"
 		for _, x := range v {
-			if incomplete(x, "") {
+			m, _ := x.(map[string]any)
+			if incomplete(x, "") || containers && (text(m["name"]) == "" || text(m["image"]) == "") {
 				return true
 			}
 		}

@@ -246,5 +246,3 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	structFields.Store(t, out)
 	return out
 }
-
-func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

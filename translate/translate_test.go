@@ -68,7 +68,7 @@ func TestEqual(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, to := range []translate.Target{translate.VAP, translate.Kyverno} {
-				result := translate.Translate(context.Background(), documents(t, policy), translate.Options{To: to, Count: 150, Seed: 7})
+				result := translate.Translate(context.Background(), documents(t, policy), translate.Options{To: to, Count: 300, Seed: 7})
 				if len(result.Problems) > 0 || len(result.Rules) != 1 {
 					t.Fatalf("problems %v, %d rules", result.Problems, len(result.Rules))
 				}

@@ -3,8 +3,10 @@
 package translate
 
 import (
+	"cmp"
 	"hash/fnv"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -294,8 +296,9 @@ func (g *varier) listValue(sh shape, s *sketch, depth int) any {
 
 func (g *varier) structValue(sh shape, s *sketch, depth int) any {
 	out := map[string]any{}
-	if sh.t == containerType {
-		out["name"], out["image"] = "c"+strconv.Itoa(g.rand.IntN(9)), g.text()
+	isContainer := strings.HasSuffix(sh.t.Name(), "Container")
+	if isContainer {
+		out["name"], out["image"] = "c"+strconv.Itoa(g.rand.IntN(9)), cmp.Or(g.text(), "nginx")
 	}
 	if depth > maxDepth {
 		return out
@@ -303,6 +306,9 @@ func (g *varier) structValue(sh shape, s *sketch, depth int) any {
 	for _, f := range sh.fields() {
 		below, _ := sh.field(f)
 		required := sh.required(f)
+		if isContainer && (f == "name" || f == "image") {
+			continue
+		}
 		if required || g.words.names[f] && f != "status" && f != "managedFields" && g.chance(60) {
 			out[f] = g.value(below, fieldOf(s, f), depth+1)
 		}
@@ -316,10 +322,7 @@ func (g *varier) structValue(sh shape, s *sketch, depth int) any {
 	return out
 }
 
-var (
-	containerType = deref(typeOf[corev1.Container]()).t
-	podSpecType   = deref(typeOf[corev1.PodSpec]()).t
-)
+var podSpecType = reflect.TypeFor[corev1.PodSpec]()
 
 // sketched makes a value of an unknown kind up.
 func (g *varier) sketched(s *sketch, depth int) any {

@@ -213,6 +213,7 @@ const (
 	DuplicateObject    NoticeKind = "duplicate-object"
 	UnsupportedPolicy  NoticeKind = "policy-unsupported"
 	MutatingPolicy     NoticeKind = "policy-mutates"
+	OtherPolicy        NoticeKind = "policy-judges-nothing"
 	RolloutStage       NoticeKind = "rollout-stage"
 )
 

@@ -276,6 +276,13 @@ func TestValues(t *testing.T) {
 		{"agent.mutate=true", "deployment.yaml", "--mutate"},
 		{"agent.readSecrets=true", "deployment.yaml", "--read-secrets"},
 		{"agent.readSecrets=true", "rbac.yaml", "resources: [secrets]\n    verbs: [get, list, watch]"},
+		{"agent.policies.configMaps={ours}", "deployment.yaml", "--policies=/policies/ours"},
+		{"agent.policies.configMaps={ours}", "deployment.yaml", "mountPath: \"/policies/ours\", readOnly: true"},
+		{"agent.policies.configMaps={ours}", "deployment.yaml", "configMap: {name: \"ours\"}"},
+		{"agent.policies.bundles={oci://registry.example.com/policies:1}", "deployment.yaml", "--policies=oci://registry.example.com/policies:1"},
+		{"agent.policies.keyConfigMap=keys", "deployment.yaml", "--policy-key=/keys/policies.pub"},
+		{"agent.clusterPolicies=true", "deployment.yaml", "--cluster-policies"},
+		{"agent.clusterPolicies=true", "rbac.yaml", "apiGroups: [constraints.gatekeeper.sh]"},
 		{"agent.reports=policyreports", "rbac.yaml", "clusterpolicyreports"},
 		{"rbac.extraRules[0].verbs={list},rbac.extraRules[0].apiGroups={argoproj.io},rbac.extraRules[0].resources={rollouts}", "rbac.yaml", "rollouts"},
 		{"monitoring.rules=true", "monitoring.yaml", "SconceAgentDown"},
@@ -324,7 +331,8 @@ func TestNotes(t *testing.T) {
 
 // TestArguments holds that the agent knows the flags that the chart gives it.
 func TestArguments(t *testing.T) {
-	text := rendered(t, "agent.mutate=true", "agent.remediate=true", "agent.readSecrets=true")["deployment.yaml"]
+	text := rendered(t, "agent.mutate=true", "agent.remediate=true", "agent.readSecrets=true", "agent.clusterPolicies=true",
+		"agent.policies.configMaps={ours}", "agent.policies.bundles={oci://registry.example.com/policies:1}", "agent.policies.keyConfigMap=keys")["deployment.yaml"]
 	var d appsv1.Deployment
 	if err := yaml.UnmarshalStrict(text, &d); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ import (
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/celcover"
 )
 
 // celSource is the CEL of a template.
@@ -62,7 +63,7 @@ type celEngine struct {
 }
 
 // newCEL compiles the CEL of a template.
-func newCEL(o *object.Object, at object.Path) (engine, error) {
+func newCEL(o *object.Object, at object.Path, coverage *policy.Coverage) (engine, error) {
 	wrong := func(err error) error {
 		return &ParseError{o.Position(at), fmt.Errorf("the CEL of ConstraintTemplate %s: %w", o.Name, err)}
 	}
@@ -89,7 +90,7 @@ func newCEL(o *object.Object, at object.Path) (engine, error) {
 		e.policy = *src.FailurePolicy
 	}
 	var err error
-	if e.validator, err = src.compile(o.Name, e.policy); err != nil {
+	if e.validator, err = src.compile(&written{o, at, coverage}, e.policy); err != nil {
 		return nil, wrong(err)
 	}
 	return e, nil
@@ -110,11 +111,16 @@ func (s *celSource) check() error {
 
 // compile compiles the expressions. Only the variables that Gatekeeper adds see
 // the whole constraint.
-func (s *celSource) compile(name string, failurePolicy admissionregistrationv1.FailurePolicyType) (validating.Validator, error) {
-	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+func (s *celSource) compile(w *written, failurePolicy admissionregistrationv1.FailurePolicyType) (validating.Validator, error) {
+	env, programs, err := celcover.Watch(w.coverage, environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
 	if err != nil {
 		return nil, fmt.Errorf("building the CEL environment: %w", err)
 	}
+	compiler, err := cel.NewCompositedCompiler(env)
+	if err != nil {
+		return nil, fmt.Errorf("building the CEL environment: %w", err)
+	}
+	s.expect(w, programs)
 	var errs []error
 	for _, v := range slices.Concat(given, s.Variables) {
 		result := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, cel.OptionalVariableDeclarations{HasParams: true}, environment.StoredExpressions)
@@ -141,9 +147,44 @@ func (s *celSource) compile(name string, failurePolicy admissionregistrationv1.F
 		}
 		messages = append(messages, message)
 	}
-	matcher := matchconditions.NewMatcher(compile("match condition", conditions), &failurePolicy, "policy", "validate", name)
+	matcher := matchconditions.NewMatcher(compile("match condition", conditions), &failurePolicy, "policy", "validate", w.template.Name)
 	out := validating.NewValidator(compile("validation", checks), matcher, compile("audit annotation", nil), compile("message", messages), &failurePolicy, nil)
 	return out, errors.Join(errs...)
+}
+
+// written is where the CEL of a template is written, and who wants to know what
+// it comes to.
+type written struct {
+	template *object.Object
+	at       object.Path
+	coverage *policy.Coverage
+}
+
+// expect tells which expressions are compiled next, in their order. Those that
+// Gatekeeper adds are nobody's.
+func (s *celSource) expect(w *written, programs *celcover.Programs) {
+	if programs == nil {
+		return
+	}
+	add := func(condition bool, source, list string, i int, field string) {
+		path := w.at.Append(object.Step{Field: list}, object.Step{Item: true, Index: i}, object.Step{Field: field})
+		programs.Expect(celcover.Expression{Object: w.template, Path: path, Source: source, Condition: condition})
+	}
+	programs.Expect(make([]celcover.Expression, len(given))...)
+	for i, v := range s.Variables {
+		add(false, v.Expression, "variables", i, "expression")
+	}
+	for i, c := range s.MatchConditions {
+		add(true, c.Expression, "matchCondition", i, "expression")
+	}
+	for i, v := range s.Validations {
+		add(true, v.Expression, "validations", i, "expression")
+	}
+	for i, v := range s.Validations {
+		if v.MessageExpression != "" {
+			add(false, v.MessageExpression, "validations", i, "messageExpression")
+		}
+	}
 }
 
 // needs implements engine.

@@ -42,6 +42,8 @@ var bounds = map[string]func(operands []*ast.Term) int{
 
 // impure are the functions that look at more than their operands, and at what.
 var impure = map[string]source{
+	"crypto.x509.parse_and_verify_certificates":              theTime,
+	"crypto.x509.parse_and_verify_certificates_with_options": theTime,
 	"http.send":            theNetwork,
 	"io.jwt.decode_verify": theTime,
 	"net.lookup_ip_addr":   theNetwork,
@@ -51,6 +53,10 @@ var impure = map[string]source{
 	"uuid.rfc4122":         chance,
 	externalData.Name:      aProvider,
 }
+
+// fetching are the functions that look at the network where their operands refer
+// to something there.
+var fetching = map[string]bool{"json.match_schema": true, "json.verify_schema": true}
 
 // source is what a function looks at.
 type source string
@@ -70,7 +76,7 @@ var externalData = &ast.Builtin{Name: "external_data", Decl: types.NewFunction(t
 var declared = sync.OnceValue(func() map[string]*ast.Builtin {
 	out := map[string]*ast.Builtin{}
 	for _, b := range append(slices.Clone(ast.Builtins), externalData) {
-		if bounds[b.Name] != nil || impure[b.Name] != "" {
+		if bounds[b.Name] != nil || impure[b.Name] != "" || fetching[b.Name] {
 			guarded := *b
 			guarded.Name = guardPrefix + "." + b.Name
 			out[b.Name] = &guarded
@@ -79,15 +85,19 @@ var declared = sync.OnceValue(func() map[string]*ast.Builtin {
 	return out
 })
 
-// capabilities returns what templates can call.
-var capabilities = sync.OnceValue(func() *ast.Capabilities {
+// capabilities returns what templates can call. None fetches anything unless the
+// network may be used.
+func capabilities(networkAllowed bool) *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
+	if !networkAllowed {
+		c.AllowNet = []string{}
+	}
 	functions := declared()
 	for _, name := range slices.Sorted(maps.Keys(functions)) {
 		c.Builtins = append(c.Builtins, functions[name])
 	}
 	return c
-})
+}
 
 // guardCalls makes the calls of a module go through the guards.
 func guardCalls(m *ast.Module) {
@@ -154,6 +164,8 @@ func newGuards(timeKnown, networkAllowed bool) map[string]*topdown.Builtin {
 		switch looksAt := impure[name]; {
 		case bounds[name] != nil:
 			f = bounded(name, bounds[name], f)
+		case fetching[name]:
+			f = unfetched(name, f)
 		case looksAt == theTime && timeKnown, looksAt == theNetwork && networkAllowed:
 		default:
 			f = refused(name, looksAt)
@@ -168,6 +180,29 @@ func refused(name string, looksAt source) topdown.BuiltinFunc {
 	err := topdown.Halt{Err: &UnknownError{fmt.Sprintf("the template calls %s, which looks at %s", name, looksAt)}}
 	return func(topdown.BuiltinContext, []*ast.Term, func(*ast.Term) error) error { return err }
 }
+
+// unfetched ends the evaluation where a function would fetch what its operands
+// refer to and is not let.
+func unfetched(name string, f topdown.BuiltinFunc) topdown.BuiltinFunc {
+	halt := refused(name, theNetwork)
+	return func(b topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+		found := false
+		err := f(b, operands, func(t *ast.Term) error {
+			found = strings.Contains(t.String(), notFetched)
+			if found {
+				return nil
+			}
+			return iter(t)
+		})
+		if found || err != nil && strings.Contains(err.Error(), notFetched) {
+			return halt(b, operands, iter)
+		}
+		return err
+	}
+}
+
+// notFetched is what OPA says where a schema refers to one that is elsewhere.
+const notFetched = "remote reference loading disabled"
 
 // bounded ends the evaluation where a result would be too large.
 func bounded(name string, size func([]*ast.Term) int, f topdown.BuiltinFunc) topdown.BuiltinFunc {

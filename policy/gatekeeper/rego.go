@@ -60,7 +60,7 @@ func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
 		rewriteLibs(m)
 		guardCalls(m)
 	}
-	e.compiler = ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(false)
+	e.compiler = ast.NewCompiler().WithCapabilities(capabilities(opts.AllowNetwork)).WithEnablePrintStatements(false)
 	e.compiler.Compile(e.modules)
 	if e.compiler.Failed() {
 		return nil, e.fault(o, e.compiler.Errors)

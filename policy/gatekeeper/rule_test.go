@@ -242,6 +242,18 @@ func TestJudge(t *testing.T) {
 			name: "the network is not reached", object: pod, want: "pass",
 			rego: `violation[{"msg": "no"}] { input.review.object.kind == "Job"; http.send({"url": "http://example.org", "method": "get"}).status_code == 200 }`,
 		}, {
+			name: "a schema that is elsewhere", object: pod, want: "unknown | the template calls json.match_schema, which looks at the network",
+			rego: `violation[{"msg": "no"}] { json.match_schema(input.review.object, {"$ref": "http://127.0.0.1:9/x.json"})[0] == false }`,
+		}, {
+			name: "verifying a schema that is elsewhere", object: pod, want: "unknown | the template calls json.verify_schema, which looks at the network",
+			rego: `violation[{"msg": "no"}] { json.verify_schema({"$ref": "http://127.0.0.1:9/x.json"})[0] == false }`,
+		}, {
+			name: "a schema", object: pod, want: "fail spec: no",
+			rego: `violation[{"msg": "no"}] { json.match_schema(input.review.object, {"required": ["absent"]})[0] == false }`,
+		}, {
+			name: "certificates that are valid for a time", object: pod, want: "unknown | the template calls crypto.x509.parse_and_verify_certificates, which looks at the time",
+			rego: `violation[{"msg": "no"}] { crypto.x509.parse_and_verify_certificates("x")[0] == false }`,
+		}, {
 			name: "external data", object: pod, want: "unknown | the template calls external_data, which looks at a provider of external data",
 			rego: `violation[{"msg": "no"}] { external_data({"provider": "p", "keys": []}).errors }`,
 		}, {

@@ -158,7 +158,7 @@ func (t *Template) code(at object.Path, opts Options) error {
 	switch {
 	case cel != nil && opts.Engine != Rego:
 		t.Engine = CEL
-		t.engine, err = newCEL(t.Object, *cel)
+		t.engine, err = newCEL(t.Object, *cel, opts.Coverage)
 	case rego != nil && opts.Engine != CEL:
 		t.Engine = Rego
 		t.engine, err = newRego(t.Object, rego, opts)

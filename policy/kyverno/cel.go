@@ -33,6 +33,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy/celcover"
 	"sconce.dev/sconce/policy/kyverno/jmes"
 )
 
@@ -50,15 +51,22 @@ type celCheck struct {
 type celCompiler struct {
 	*cel.CompositedCompiler
 	errs []error
+	// programs are told what is compiled, where somebody wants to know what it
+	// comes to.
+	programs *celcover.Programs
 }
 
-func newCELCompiler() (*celCompiler, error) {
+func newCELCompiler(p *Policy) (*celCompiler, error) {
 	env, err := celEnv()
 	if err != nil {
 		return nil, err
 	}
+	env, programs, err := celcover.Watch(p.coverage, env)
+	if err != nil {
+		return nil, err
+	}
 	c, err := cel.NewCompositedCompiler(env)
-	return &celCompiler{CompositedCompiler: c}, err
+	return &celCompiler{CompositedCompiler: c, programs: programs}, err
 }
 
 // orValue is what x.orValue(y) is compiled to.
@@ -98,11 +106,12 @@ func (c *celCompiler) conditions(what string, list []cel.ExpressionAccessor, dec
 // compileCEL prepares a validation in CEL.
 func (r *Rule) compileCEL(p *Policy) error {
 	v := r.Validation.CEL
-	compiler, err := newCELCompiler()
+	compiler, err := newCELCompiler(p)
 	if err != nil {
 		return fmt.Errorf("building the CEL environment: %w", err)
 	}
 	declared := cel.OptionalVariableDeclarations{HasParams: v.ParamKind != nil && v.ParamRef != nil, HasAuthorizer: true}
+	r.expectCEL(p, compiler.programs)
 	for _, x := range v.Variables {
 		result := compiler.CompileAndStoreVariable(&validating.Variable{Name: x.Name, Expression: x.Expression}, declared, environment.StoredExpressions)
 		if result.Error != nil {
@@ -423,11 +432,12 @@ func (p *Policy) compileConditions() {
 	}
 	list := p.Spec.WebhookConfiguration.MatchConditions
 	p.conditions = &conditions{}
-	compiler, err := newCELCompiler()
+	compiler, err := newCELCompiler(p)
 	if err != nil {
 		p.conditions.err = err
 		return
 	}
+	p.expectConditions(compiler.programs)
 	filter := compiler.conditions("webhookConfiguration.matchConditions", matchAccessors(list), cel.OptionalVariableDeclarations{HasAuthorizer: true})
 	p.conditions.err = errors.Join(compiler.errs...)
 	p.conditions.matcher = matchconditions.NewMatcher(filter, nil, p.Kind, "", p.Name)

@@ -228,6 +228,7 @@ func (e *evaluation) rules(picked func(*Rule) bool, run func(*Rule) *Response) [
 		}
 		named := *response
 		named.Policy, named.Rule = e.p.Name, r.Name
+		e.p.coverRule(r, named.Status)
 		if named.Status == Fail && e.p.Annotations["policies.kyverno.io/scored"] == "false" && !e.subject.strict {
 			named.Status = Warn
 		}
@@ -282,6 +283,9 @@ func (e *evaluation) apply(r *Rule) *Response {
 	s := e.scope(r)
 	s.add(r.Context)
 	if r.Preconditions != nil {
+		if e.p.coverage != nil {
+			s.cover(r.at("preconditions"), r.Preconditions)
+		}
 		holds, message, err := jmes.Conditions(r.Preconditions, s)
 		if err != nil {
 			return failed(kind, "evaluating the preconditions", err)

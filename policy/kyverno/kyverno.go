@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/kyverno/podsecurity"
 )
 
@@ -31,6 +32,8 @@ type Policy struct {
 	// ClusterPolicy.
 	namespace  string
 	conditions *conditions
+	// coverage notes what is run; nil where nobody wants to know.
+	coverage *policy.Coverage
 }
 
 // Rule is one rule of a policy.

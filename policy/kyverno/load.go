@@ -29,8 +29,6 @@ func Read(docs []*object.Object, opts policy.Options) ([]*Policy, []*Exception, 
 			l.exception(o)
 		case "ClusterPolicy", "Policy":
 			l.policy(o)
-		default:
-			l.problem(o, nil, "cleanup policies delete objects on a schedule; they judge none and are not run")
 		}
 	}
 	for _, e := range l.exceptions {
@@ -105,11 +103,13 @@ func (l *loader) policy(o *object.Object) {
 			p.Rules = append(p.Rules, r)
 		}
 	}
+	p.coverage = l.opts.Coverage
 	p.generateRules()
 	for _, r := range p.Rules {
 		r.compile(p)
 	}
 	p.compileConditions()
+	p.declareCoverage()
 	l.policies = append(l.policies, p)
 }
 

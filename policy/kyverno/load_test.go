@@ -39,7 +39,7 @@ func withRules(rules ...string) string {
 
 // TestProblems holds what is said of documents that are not right, and where.
 func TestProblems(t *testing.T) {
-	for name, c := range map[string]struct{ text, problem, unsupported string }{
+	for name, c := range map[string]struct{ text, problem, unsupported, other string }{
 		"no spec":        {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\n", problem: "1: the policy has no spec"},
 		"no rules":       {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\nspec: {}\n", problem: "4: the policy has no rules"},
 		"rules no list":  {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\nspec: {rules: {}}\n", problem: "4: spec.rules is a map, but must be a list"},
@@ -62,7 +62,7 @@ func TestProblems(t *testing.T) {
 		"level":          {text: withRules(pods + "\nvalidate: {podSecurity: {level: strict}}"), unsupported: "validate.podSecurity"},
 		"targets":        {text: withRules(pods + "\nmutate: {targets: [{kind: Secret}], patchesJson6902: '[]'}"), unsupported: "mutate.targets"},
 		"order":          {text: withRules(pods + "\nmutate: {foreach: [{list: a, order: Up, patchesJson6902: '[]'}]}"), unsupported: `mutate.foreach.order is "Up"`},
-		"cleanup":        {text: "apiVersion: kyverno.io/v2\nkind: CleanupPolicy\nmetadata: {name: p}\nspec: {schedule: '* * * * *'}\n", problem: "cleanup policies delete objects"},
+		"cleanup":        {text: "apiVersion: kyverno.io/v2\nkind: CleanupPolicy\nmetadata: {name: p}\nspec: {schedule: '* * * * *'}\n", other: "deletes objects"},
 		"exception":      {text: "apiVersion: kyverno.io/v2\nkind: PolicyException\nmetadata: {name: p}\nspec: {exception: []}\n", problem: `4: unknown field "exception"`},
 		"its conditions": {text: "apiVersion: kyverno.io/v2\nkind: PolicyException\nmetadata: {name: p}\nspec: {match: {}, exceptions: [], conditions: {none: []}}\n", problem: "conditions.none is not known"},
 	} {
@@ -80,6 +80,13 @@ func TestProblems(t *testing.T) {
 			}
 			if all := strings.Join(problems, "\n"); !strings.Contains(all, c.problem) || c.problem == "" && all != "" {
 				t.Errorf("got the problems %q, want %q", all, c.problem)
+			}
+			var others []string
+			for _, o := range set.Others {
+				others = append(others, o.Does)
+			}
+			if all := strings.Join(others, "\n"); all != c.other {
+				t.Errorf("got others %q, want %q", all, c.other)
 			}
 			if all := strings.Join(unsupported, "\n"); !strings.Contains(all, c.unsupported) || c.unsupported == "" && strings.TrimSpace(all) != "" {
 				t.Errorf("got unsupported %q, want %q", all, c.unsupported)
@@ -285,4 +292,25 @@ func FuzzLoad(f *testing.F) {
 			p.Evaluate(t.Context(), &policy.Request{Object: o, Old: o, Operation: policy.Update}, EvaluateOptions{})
 		}
 	})
+}
+
+// TestActionFor holds that what follows where a rule fails differs between
+// namespaces as its policy says.
+func TestActionFor(t *testing.T) {
+	set := load(t, strings.Replace(withRules("match: {any: [{resources: {kinds: [Pod]}}]}\nvalidate: {deny: {}}"), "spec:\n", `spec:
+  validationFailureAction: Audit
+  validationFailureActionOverrides:
+  - {action: Enforce, namespaces: ["prod-*"]}
+  - {action: Audit, namespaces: [lab]}
+`, 1))
+	rule := set.Rules[0]
+	if got := rule.Info().Action; got != v1alpha1.Deny {
+		t.Errorf("the strictest is %s", got)
+	}
+	for namespace, want := range map[string]v1alpha1.Action{"prod-1": v1alpha1.Deny, "lab": v1alpha1.Audit, "shop": v1alpha1.Audit} {
+		o := read(t, "pod", []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: "+namespace+"}\n"))[0].Object
+		if got := rule.(policy.Acting).ActionFor(&policy.Request{Object: o}); got != want {
+			t.Errorf("in %s it is %s, want %s", namespace, got, want)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/kyverno/pattern"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -24,6 +25,11 @@ import (
 func Load(docs []*object.Object, opts policy.Options) *policy.Set {
 	policies, _, problems := Read(docs, opts)
 	out := &policy.Set{Problems: problems}
+	for _, o := range docs {
+		if Handles(o.GroupKind()) && strings.HasSuffix(o.Kind, "CleanupPolicy") {
+			out.Others = append(out.Others, cleanup(o))
+		}
+	}
 	timeout := opts.Timeout
 	if timeout == 0 {
 		timeout = time.Second
@@ -54,8 +60,9 @@ func (p *Policy) load(out *policy.Set, timeout time.Duration) {
 			mutators = append(mutators, r)
 			continue
 		}
-		if r.variants[0].hasGenerate() && r.info.Unsupported == "" {
-			r.info.Unsupported = "the rule generates objects; it is not run here"
+		if r.variants[0].hasGenerate() {
+			out.Others = append(out.Others, policy.Other{Info: r.info, Does: "makes objects"})
+			continue
 		}
 		out.Rules = append(out.Rules, r)
 	}
@@ -69,6 +76,14 @@ func (p *Policy) load(out *policy.Set, timeout time.Duration) {
 	for _, r := range mutators {
 		out.Mutators = append(out.Mutators, &mutator{r})
 	}
+}
+
+// cleanup is what a policy says of itself that deletes objects on a schedule.
+func cleanup(o *object.Object) policy.Other {
+	return policy.Other{Does: "deletes objects", Info: &policy.Info{
+		Name: policy.Name(policy.Kyverno, o.Namespace, o.Name), Language: policy.Kyverno, Policy: o.Ref, Title: o.Name,
+		Severity: v1alpha1.Low, Action: v1alpha1.Audit, Position: o.Position(nil),
+	}}
 }
 
 // rule is a rule with what was generated from it.
@@ -88,7 +103,7 @@ func (p *Policy) info(variants []*Rule) *policy.Info {
 		Name: policy.Name(policy.Kyverno, p.policyName(), r.Name), Language: policy.Kyverno, Policy: p.Ref,
 		Title: p.Annotations["policies.kyverno.io/title"], Description: p.Annotations["policies.kyverno.io/description"],
 		Topic: p.Annotations["policies.kyverno.io/category"], Severity: v1alpha1.Medium,
-		Action: p.action(r), FailurePolicy: v1alpha1.FailClosed, Position: r.Position,
+		Action: p.action(r, true), FailurePolicy: v1alpha1.FailClosed, Position: r.Position,
 	}
 	if out.Title == "" {
 		out.Title = p.Name
@@ -123,9 +138,58 @@ func (p *Policy) policyName() string {
 	return p.Name
 }
 
-// action is what follows where a rule fails.
-func (p *Policy) action(r *Rule) v1alpha1.Action {
+// overrides are what a rule, or else its policy, says of namespaces.
+func (p *Policy) overrides(r *Rule) []ActionOverride {
+	if r.Validation != nil && len(r.Validation.FailureActionOverrides) > 0 {
+		return r.Validation.FailureActionOverrides
+	}
+	return p.Spec.ValidationFailureActionOverrides
+}
+
+// ActionFor implements policy.Acting: the first override that holds for the
+// object's namespace decides. Where that cannot be told the strictest does.
+func (r *rule) ActionFor(q *policy.Request) v1alpha1.Action {
+	namespace := q.Subject().Namespace
+	for _, o := range r.p.overrides(r.variants[0]) {
+		named := len(o.Namespaces) == 0 || slices.ContainsFunc(o.Namespaces, func(p string) bool { return pattern.Wildcard(p, namespace) })
+		if !named {
+			continue
+		}
+		if o.NamespaceSelector != nil {
+			n, known := q.Namespace(namespace)
+			if !known {
+				return r.info.Action
+			}
+			if s, err := newSelector(o.NamespaceSelector); err != nil || n == nil || !s.matches(labelsOf(n)) {
+				continue
+			}
+		}
+		if strings.EqualFold(o.Action, "enforce") {
+			return v1alpha1.Deny
+		}
+		return v1alpha1.Audit
+	}
+	return r.p.action(r.variants[0], false)
+}
+
+// labelsOf are the labels of an object.
+func labelsOf(o *object.Object) map[string]string {
+	out := map[string]string{}
+	if all := o.Root.At("metadata", "labels"); all != nil {
+		for i := range all.Fields {
+			out[all.Fields[i].Key] = all.Fields[i].Value.Str()
+		}
+	}
+	return out
+}
+
+// action is what follows where a rule fails; the strictest where that differs
+// between namespaces.
+func (p *Policy) action(r *Rule, strictest bool) v1alpha1.Action {
 	enforced := p.enforces(r)
+	if strictest {
+		enforced = enforced || slices.ContainsFunc(p.overrides(r), func(o ActionOverride) bool { return strings.EqualFold(o.Action, "enforce") })
+	}
 	for _, c := range r.VerifyImages {
 		if action, ok := c["failureAction"].(string); ok {
 			enforced = strings.EqualFold(action, "enforce")

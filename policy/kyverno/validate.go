@@ -32,6 +32,7 @@ type body struct {
 	anyPattern []*patternCheck
 	isAny      bool
 	each       []*body
+	at         object.Path // in the policy
 	passed     *Response // what is said where all is well
 }
 
@@ -102,7 +103,7 @@ func (r *Rule) compileValidation(p *Policy) error {
 	case v.Assert != nil:
 		return errors.New("validate.assert, a tree of assertions, is not supported")
 	}
-	b, err := r.body(ForEach{Pattern: v.Pattern, AnyPattern: v.AnyPattern, Deny: v.Deny, ForEach: v.ForEach})
+	b, err := r.body(ForEach{Pattern: v.Pattern, AnyPattern: v.AnyPattern, Deny: v.Deny, ForEach: v.ForEach}, r.at("validate"))
 	if err != nil {
 		return err
 	}
@@ -111,8 +112,8 @@ func (r *Rule) compileValidation(p *Policy) error {
 }
 
 // body prepares a foreach, or the validation itself.
-func (r *Rule) body(f ForEach) (*body, error) {
-	out := &body{rule: r, list: f.List, steps: elementPath(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
+func (r *Rule) body(f ForEach, at object.Path) (*body, error) {
+	out := &body{rule: r, at: at, list: f.List, steps: elementPath(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
 	out.passed = &Response{Type: TypeValidate, Status: Pass, Message: fmt.Sprintf("validation rule '%s' passed.", r.Name)}
 	if f.Deny != nil {
 		out.denies, out.deny = true, f.Deny.Conditions
@@ -133,8 +134,8 @@ func (r *Rule) body(f ForEach) (*body, error) {
 			out.anyPattern = append(out.anyPattern, c)
 		}
 	}
-	for _, inner := range f.ForEach {
-		b, err := r.body(inner)
+	for i, inner := range f.ForEach {
+		b, err := r.body(inner, at.Append(object.Step{Field: "foreach"}, object.Step{Item: true, Index: i}))
 		if err != nil {
 			return nil, err
 		}
@@ -158,6 +159,9 @@ func (b *body) validate(s *scope, nesting int) *Response {
 	if nesting > 0 {
 		s.add(b.context)
 		if b.conditions != nil {
+			if s.e.p.coverage != nil {
+				s.cover(b.at.Fields("preconditions"), b.conditions)
+			}
 			holds, message, err := jmes.Conditions(b.conditions, s)
 			if err != nil {
 				if out := failed(TypeValidate, "evaluating the preconditions", err); out.Unknown != "" {
@@ -245,6 +249,9 @@ func (e *evaluation) prior(r *Rule, c check) *Response {
 
 // validateDeny fails if its conditions hold.
 func (b *body) validateDeny(s *scope) *Response {
+	if s.e.p.coverage != nil {
+		s.cover(b.at.Fields("deny", "conditions"), b.deny)
+	}
 	var reads []string
 	s.reads = &reads
 	holds, message, err := true, "", error(nil)
@@ -334,6 +341,9 @@ func (b *body) matchAny(s *scope, resource any) *Response {
 			return failed(TypeValidate, "putting variables into the patterns", err)
 		}
 		m := p.Match(resource)
+		if s.e.p.coverage != nil {
+			b.coverAny(s, i, m == nil)
+		}
 		switch {
 		case m == nil:
 			return &Response{Status: Pass, Message: fmt.Sprintf("validation rule '%s' anyPattern[%d] passed.", b.rule.Name, i)}

@@ -3,6 +3,7 @@
 package kyvernocel
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -285,14 +286,26 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-func TestGeneratingRule(t *testing.T) {
-	set := load(t, generating("GeneratingPolicy", "  generate: [{expression: 'generator.Apply(\"a\", variables.quota)'}]"))
-	v, applies := judge(t, set, &policy.Request{Object: parse(t, aNamespace)[0]})
-	if !applies || v.Outcome != verdict.Unknown || set.Rules[0].Info().Unsupported != v.Findings[0].Message {
-		t.Errorf("%+v", v)
+// TestOthers holds that what makes or deletes objects judges none.
+func TestOthers(t *testing.T) {
+	set := load(t, generating("GeneratingPolicy", "  generate: [{expression: 'generator.Apply(\"a\", variables.quota)'}]")+`
+---
+apiVersion: policies.kyverno.io/v1
+kind: DeletingPolicy
+metadata: {name: d}
+spec:
+  schedule: '0 1 * * *'
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [DELETE], resources: [configmaps]}
+  conditions: [{name: big, expression: "int(object.data.size) > 4"}]
+`)
+	var does []string
+	for _, o := range set.Others {
+		does = append(does, o.Info.Policy.Kind+" "+o.Does)
 	}
-	if got := outcome(t, set, &policy.Request{Old: parse(t, aNamespace)[0], Operation: policy.Delete}); got != "nothing" {
-		t.Error(got)
+	if want := []string{"GeneratingPolicy makes objects", "DeletingPolicy deletes objects"}; len(set.Rules) > 0 || !slices.Equal(does, want) {
+		t.Errorf("%d rules, %q", len(set.Rules), does)
 	}
 }
 
@@ -311,28 +324,6 @@ func TestTemplateProblems(t *testing.T) {
 		if len(problems) != 1 || !strings.Contains(problems[0].Message, want) {
 			t.Errorf("%s: %+v; want %s", value, problems, want)
 		}
-	}
-}
-
-func TestDeleting(t *testing.T) {
-	set := load(t, `
-apiVersion: policies.kyverno.io/v1
-kind: DeletingPolicy
-metadata: {name: d}
-spec:
-  schedule: '0 1 * * *'
-  matchConstraints:
-    resourceRules:
-    - {apiGroups: [""], apiVersions: [v1], operations: [DELETE], resources: [configmaps]}
-  variables: [{name: size, expression: int(object.data.size)}]
-  conditions: [{name: big, expression: variables.size > 4}]
-`)
-	v, applies := judge(t, set, &policy.Request{Object: parse(t, configMap)[0]})
-	if !applies || v.Outcome != verdict.Fail || !strings.Contains(v.Findings[0].Message, "0 1 * * *") {
-		t.Errorf("%+v", v)
-	}
-	if got := outcome(t, set, &policy.Request{Object: parse(t, strings.Replace(configMap, `"5"`, `"3"`, 1))[0]}); got != "pass" {
-		t.Error(got)
 	}
 }
 

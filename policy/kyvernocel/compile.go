@@ -76,7 +76,8 @@ func (v *variant) compile() (*program, *compileError) {
 		return nil, &compileError{object.Path{{Field: "spec"}}, err}
 	}
 	defer done()
-	b := &builder{compilation: c, out: &program{}, spec: &v.spec}
+	c.coverage, c.document = v.policy.coverage, v.policy.Object
+	b := &builder{compilation: c, out: &program{}, spec: &v.spec, deleting: v.policy.Type == Deleting}
 	first, second := b.conditions, b.declare
 	if v.policy.Type == Mutating || v.policy.Type == Deleting {
 		first, second = second, first
@@ -110,9 +111,10 @@ func (v *variant) namespace() string {
 // builder compiles what a policy holds, up to the first error.
 type builder struct {
 	*compilation
-	spec *spec
-	out  *program
-	err  *compileError
+	spec     *spec
+	out      *program
+	err      *compileError
+	deleting bool
 }
 
 func at(fields ...string) object.Path { return object.Path{{Field: "spec"}}.Fields(fields...) }
@@ -126,7 +128,9 @@ func (b *builder) add(path object.Path, source string, want ...*cel.Type) *expre
 	if b.err != nil {
 		return nil
 	}
+	b.at = path
 	e, err := b.compile(source, want...)
+	b.at = nil
 	if err != nil {
 		b.err = &compileError{path, err}
 	}
@@ -141,14 +145,23 @@ func (b *builder) list(field string, conditions []admissionregistrationv1.MatchC
 	return out
 }
 
-func (b *builder) conditions() { b.out.conditions = b.list("matchConditions", b.spec.conditions) }
+func (b *builder) conditions() {
+	field := "matchConditions"
+	if b.deleting {
+		field = "conditions"
+	}
+	b.out.conditions = b.list(field, b.spec.conditions)
+}
 
 func (b *builder) declare() {
 	for i, v := range b.spec.variables {
 		if b.err != nil {
 			return
 		}
-		if err := b.variable(v.Name, v.Expression); err != nil {
+		b.at = item("variables", i, "expression")
+		err := b.variable(v.Name, v.Expression)
+		b.at = nil
+		if err != nil {
 			b.err = &compileError{item("variables", i, "expression"), err}
 		}
 	}

@@ -15,6 +15,10 @@ import (
 	"github.com/kyverno/sdk/extensions/cel/compiler"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/library"
+
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/celcover"
 )
 
 // maxExpression is the longest expression that is compiled, in bytes.
@@ -57,6 +61,11 @@ type compilation struct {
 	// variables are those that are declared so far.
 	variables map[string]*expression
 	names     []string
+	// coverage notes what the expressions of the document come to; nil where
+	// nobody wants to know. at is where the one stands that is compiled.
+	coverage *policy.Coverage
+	document *object.Object
+	at       object.Path
 }
 
 // newCompilation takes hold of the environment until done is called.
@@ -85,7 +94,12 @@ func (c *compilation) compile(source string, want ...*cel.Type) (*expression, er
 	}
 	e := &expression{ast: ast, env: c.env.env}
 	var err error
-	if e.program, err = c.env.env.Program(ast, programOptions()...); err != nil {
+	options := programOptions()
+	if c.coverage != nil && c.at != nil {
+		x := celcover.Expression{Object: c.document, Path: c.at, Source: source, Condition: ast.OutputType().IsExactType(cel.BoolType)}
+		options = append(options, celcover.Option(c.coverage, x, ast.NativeRep()))
+	}
+	if e.program, err = c.env.env.Program(ast, options...); err != nil {
 		return nil, err
 	}
 	e.reads = c.readsOf(ast.NativeRep().Expr())

@@ -108,6 +108,7 @@ type Policy struct {
 	// controllers of pods.
 	variants []*variant
 	timeout  time.Duration
+	coverage *policy.Coverage
 }
 
 // Evaluate says what Kyverno would say of a request: one response for the policy

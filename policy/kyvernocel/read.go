@@ -150,7 +150,7 @@ func (e *exception) expired(now time.Time) (expired, known bool) {
 }
 
 func (r *reader) policy(o *object.Object) {
-	p := &Policy{Ref: o.Ref, Type: kindTypes[o.Kind], Object: o, timeout: r.opts.Timeout}
+	p := &Policy{Ref: o.Ref, Type: kindTypes[o.Kind], Object: o, timeout: r.opts.Timeout, coverage: r.opts.Coverage}
 	ok := false
 	switch p.Type {
 	case Validating:

@@ -25,11 +25,16 @@ func Load(docs []*object.Object, opts policy.Options) *policy.Set {
 	out := &policy.Set{Problems: problems}
 	for _, p := range policies {
 		r := &rule{policy: p, info: p.info()}
-		if p.Type == Mutating {
+		switch p.Type {
+		case Mutating:
 			out.Mutators = append(out.Mutators, (*mutator)(r))
-			continue
+		case Generating:
+			out.Others = append(out.Others, policy.Other{Info: r.info, Does: "makes objects"})
+		case Deleting:
+			out.Others = append(out.Others, policy.Other{Info: r.info, Does: "deletes objects"})
+		default:
+			out.Rules = append(out.Rules, r)
 		}
-		out.Rules = append(out.Rules, r)
 	}
 	return out
 }
@@ -183,9 +188,6 @@ func (p *Policy) info() *policy.Info {
 	}
 	if p.spec.failurePolicy != nil && *p.spec.failurePolicy == admissionregistrationv1.Ignore {
 		out.FailurePolicy = v1alpha1.FailOpen
-	}
-	if p.Type == Generating {
-		out.Unsupported = "the policy generates objects; it is not run here"
 	}
 	out.Needs = p.needs()
 	return out

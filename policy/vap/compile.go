@@ -14,6 +14,10 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/celcover"
 )
 
 // expression is an expression of a policy, compiled by the API server's own
@@ -31,6 +35,8 @@ type compiled struct {
 	compiler                                           *cel.CompositedCompiler
 	variables                                          map[string]*expression
 	conditions, checks, messages, annotations, patches []*expression
+	// parts are the programs of parts of expressions: see finder.
+	parts sync.Map
 }
 
 // environments are what takes long to build: the CEL environment, a parser, and
@@ -57,6 +63,32 @@ type compilation struct {
 	out  *compiled
 	read map[string]*reads
 	errs []error
+	seen watch
+}
+
+// watch is who wants to know what the expressions of a document come to; nobody
+// where there is no coverage.
+type watch struct {
+	coverage *policy.Coverage
+	doc      *object.Object
+	programs *celcover.Programs
+}
+
+// expect says which expression is compiled next.
+func (w *watch) expect(source string, condition bool, fields ...any) {
+	if w.programs == nil {
+		return
+	}
+	path := object.Path{{Field: "spec"}}
+	for _, f := range fields {
+		switch f := f.(type) {
+		case string:
+			path = path.Append(object.Step{Field: f})
+		case int:
+			path = path.Append(object.Step{Item: true, Index: f})
+		}
+	}
+	w.programs.Expect(celcover.Expression{Object: w.doc, Path: path, Source: source, Condition: condition})
 }
 
 // maxExpressions is how many expressions one policy may have: each takes time to
@@ -64,19 +96,24 @@ type compilation struct {
 const maxExpressions = 1000
 
 // newCompilation begins to compile a policy with or without variables.
-func newCompilation(variables []admissionregistrationv1.Variable, declared cel.OptionalVariableDeclarations) (*compilation, error) {
-	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}}, read: map[string]*reads{}}
+func newCompilation(variables []admissionregistrationv1.Variable, declared cel.OptionalVariableDeclarations, seen watch) (*compilation, error) {
+	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}}, read: map[string]*reads{}, seen: seen}
 	err := c.err
+	base := c.base
 	if err == nil {
-		if c.out.compiler = c.shared; len(variables) > 0 {
-			c.out.compiler, err = cel.NewCompositedCompiler(c.base)
+		base, c.seen.programs, err = celcover.Watch(seen.coverage, base)
+	}
+	if err == nil {
+		if c.out.compiler = c.shared; len(variables) > 0 || seen.coverage != nil {
+			c.out.compiler, err = cel.NewCompositedCompiler(base)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("building the CEL environment: %w", err)
 	}
-	for _, v := range variables {
+	for i, v := range variables {
 		what := "variable " + v.Name
+		c.seen.expect(v.Expression, false, "variables", i, "expression")
 		accessor := &validating.Variable{Name: v.Name, Expression: v.Expression}
 		e := c.keep(what, accessor, c.out.compiler.CompileAndStoreVariable(accessor, declared, environment.NewExpressions))
 		c.out.variables[v.Name], c.read[v.Name] = e, e.reads
@@ -113,32 +150,36 @@ func (c *compilation) done(policy string) (*compiled, error) {
 
 func (c *compilation) matchConditions(all []admissionregistrationv1.MatchCondition, declared cel.OptionalVariableDeclarations) {
 	for i := range all {
+		c.seen.expect(all[i].Expression, true, "matchConditions", i, "expression")
 		c.out.conditions = append(c.out.conditions, c.compile("match condition", (*matchconditions.MatchCondition)(&all[i]), declared))
 	}
 }
 
 // compileValidating compiles a ValidatingAdmissionPolicy.
-func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*compiled, error) {
+func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy, seen watch) (*compiled, error) {
 	if n := len(p.Spec.Variables) + len(p.Spec.MatchConditions) + len(p.Spec.Validations) + len(p.Spec.AuditAnnotations); n > maxExpressions {
 		return nil, fmt.Errorf("policy %s has %d expressions; no more than %d are read", p.Name, n, maxExpressions)
 	}
 	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
-	c, err := newCompilation(p.Spec.Variables, declared)
+	c, err := newCompilation(p.Spec.Variables, declared, seen)
 	if err != nil {
 		return nil, err
 	}
 	c.matchConditions(p.Spec.MatchConditions, declared)
 	inMessages := declared
 	inMessages.HasAuthorizer = false
-	for _, v := range p.Spec.Validations {
+	for i, v := range p.Spec.Validations {
+		c.seen.expect(v.Expression, true, "validations", i, "expression")
 		c.out.checks = append(c.out.checks, c.compile("validation", &validating.ValidationCondition{Expression: v.Expression}, declared))
 		var message *expression
 		if v.MessageExpression != "" {
+			c.seen.expect(v.MessageExpression, false, "validations", i, "messageExpression")
 			message = c.compile("message", &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression}, inMessages)
 		}
 		c.out.messages = append(c.out.messages, message)
 	}
-	for _, a := range p.Spec.AuditAnnotations {
+	for i, a := range p.Spec.AuditAnnotations {
+		c.seen.expect(a.ValueExpression, false, "auditAnnotations", i, "valueExpression")
 		accessor := &validating.AuditAnnotationCondition{Key: a.Key, ValueExpression: a.ValueExpression}
 		c.out.annotations = append(c.out.annotations, c.compile("audit annotation", accessor, declared))
 	}
@@ -146,12 +187,12 @@ func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*c
 }
 
 // compileMutating compiles a MutatingAdmissionPolicy.
-func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*compiled, error) {
+func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy, seen watch) (*compiled, error) {
 	if n := len(p.Spec.Variables) + len(p.Spec.MatchConditions) + len(p.Spec.Mutations); n > maxExpressions {
 		return nil, fmt.Errorf("policy %s has %d expressions; no more than %d are read", p.Name, n, maxExpressions)
 	}
 	declared := cel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
-	c, err := newCompilation(p.Spec.Variables, declared)
+	c, err := newCompilation(p.Spec.Variables, declared, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +200,12 @@ func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*compi
 	declared.HasPatchTypes = true
 	for i, m := range p.Spec.Mutations {
 		var accessor cel.ExpressionAccessor
+		if m.ApplyConfiguration != nil {
+			c.seen.expect(m.ApplyConfiguration.Expression, false, "mutations", i, "applyConfiguration", "expression")
+		}
+		if m.JSONPatch != nil {
+			c.seen.expect(m.JSONPatch.Expression, false, "mutations", i, "jsonPatch", "expression")
+		}
 		switch {
 		case m.PatchType == admissionregistrationv1.PatchTypeJSONPatch && m.JSONPatch != nil:
 			accessor = &patch.JSONPatchCondition{Expression: m.JSONPatch.Expression}

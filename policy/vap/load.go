@@ -42,7 +42,7 @@ func Handles(gk object.GroupKind) bool {
 // without bindings, which an API server ignores, is judged as if one put it in
 // force for everything, with Deny.
 func Load(docs []*object.Object, opts policy.Options) *policy.Set {
-	l := &loader{set: &policy.Set{}, limits: limits{cmp.Or(opts.Timeout, time.Second)}, bindings: map[bindingKey][]*bound{}}
+	l := &loader{set: &policy.Set{}, limits: limits{cmp.Or(opts.Timeout, time.Second)}, bindings: map[bindingKey][]*bound{}, coverage: opts.Coverage}
 	var validating, mutating, params []*object.Object
 	for _, o := range docs {
 		switch kind := o.Kind; {
@@ -114,6 +114,7 @@ type loader struct {
 	bindings map[bindingKey][]*bound
 	all      []*bound
 	params   []*object.Object
+	coverage *policy.Coverage
 	limits
 }
 

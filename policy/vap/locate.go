@@ -87,18 +87,31 @@ func (l local) ResolveName(name string) (any, bool) {
 
 var _ interpreter.Activation = local{}
 
+// part returns the program of a part of an expression, which is made when the
+// expression first fails; nil if it cannot be made.
+func (c *compiled) part(part ast.Expr) celgo.Program {
+	if made, ok := c.parts.Load(part); ok {
+		program, _ := made.(celgo.Program)
+		return program
+	}
+	var program celgo.Program
+	if proto, err := ast.ExprToProto(part); err == nil {
+		parsed := celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}})
+		if made, err := environmentsOnce().parser.Program(parsed); err == nil {
+			program = made
+		}
+	}
+	c.parts.Store(part, program)
+	return program
+}
+
 // value evaluates a part of an expression; nil if that is not possible.
 func (f *finder) value(part ast.Expr, s scope) ref.Val {
 	if f.left--; f.left < 0 {
 		return nil
 	}
-	proto, err := ast.ExprToProto(part)
-	if err != nil {
-		return nil
-	}
-	parser := environmentsOnce().parser
-	program, err := parser.Program(celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}}))
-	if err != nil {
+	program := f.e.part(part)
+	if program == nil {
 		return nil
 	}
 	v, _, err := program.ContextEval(f.e.ctx, local{&f.e.last, s})

@@ -67,7 +67,7 @@ func (l *loader) mutating(o *object.Object) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("spec.matchConstraints: %w", err)
 	}
-	c, err := compileMutating(doc)
+	c, err := compileMutating(doc, watch{coverage: l.coverage, doc: o})
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (l *loader) validating(o *object.Object) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("spec.matchConstraints: %w", err)
 	}
-	c, err := compileValidating(doc)
+	c, err := compileValidating(doc, watch{coverage: l.coverage, doc: o})
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func Compile(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*Policy, err
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: spec.matchConstraints: %w", p.Name, err)
 	}
-	c, err := compileValidating(p)
+	c, err := compileValidating(p, watch{})
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +263,6 @@ func (r *Request) request() *request {
 // CheckMutating says what is wrong with the expressions of a
 // MutatingAdmissionPolicy, as the API server would.
 func CheckMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) error {
-	_, err := compileMutating(p)
+	_, err := compileMutating(p, watch{})
 	return err
 }

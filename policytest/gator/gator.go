@@ -33,6 +33,8 @@ type Options struct {
 	// Now is the time that templates are told; they cannot ask for it where it is
 	// zero.
 	Now time.Time
+	// Coverage says whether to find out what of the templates is run.
+	Coverage bool
 }
 
 // timeout is long: a test is better slow than broken.
@@ -54,6 +56,9 @@ func Run(ctx context.Context, file string, opts Options) (*policytest.Report, er
 		return nil, fmt.Errorf("reading the suite: %w", err)
 	}
 	report := &policytest.Report{File: file}
+	if opts.Coverage {
+		opts.Policy.Coverage = &policy.Coverage{}
+	}
 	found := false
 	for _, doc := range docs {
 		if !IsSuite(doc) {
@@ -63,6 +68,11 @@ func Run(ctx context.Context, file string, opts Options) (*policytest.Report, er
 		s := &suite{doc: doc, dir: path.Dir(file), opts: opts, report: report, templates: map[string]*loaded{}, covers: covers{}}
 		s.run(ctx)
 		report.Coverage = append(report.Coverage, s.coverage()...)
+		report.Policies = append(report.Policies, s.order...)
+	}
+	if opts.Coverage {
+		report.Coverage = append(report.Coverage, opts.Policy.Coverage.Branches()...)
+		policytest.SortBranches(report.Coverage)
 	}
 	if !found {
 		return nil, fmt.Errorf("reading the suite: %s holds no Suite of test.gatekeeper.sh", file)

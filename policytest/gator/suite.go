@@ -189,11 +189,11 @@ func (s *suite) template(file string) *loaded {
 	if err != nil {
 		l.err = fmt.Errorf("reading the template: %w", err)
 	} else {
-		l.template, l.err = gatekeeper.ParseTemplate(doc, gatekeeper.Options{
-			Options: s.opts.Policy,
-			Engine:  s.opts.Engine,
-			Observe: func(t *gatekeeper.Template) topdown.QueryTracer { return s.covers.of(t) },
-		})
+		opts := gatekeeper.Options{Options: s.opts.Policy, Engine: s.opts.Engine}
+		if s.opts.Coverage {
+			opts.Observe = func(t *gatekeeper.Template) topdown.QueryTracer { return s.covers.of(t) }
+		}
+		l.template, l.err = gatekeeper.ParseTemplate(doc, opts)
 	}
 	s.templates[file] = l
 	s.order = append(s.order, file)
@@ -231,6 +231,9 @@ func (t *test) expand() error {
 // coverage returns what the suite ran of its templates.
 func (s *suite) coverage() []policytest.Branch {
 	var out []policytest.Branch
+	if !s.opts.Coverage {
+		return nil
+	}
 	for _, file := range s.order {
 		t := s.templates[file].template
 		if t == nil {

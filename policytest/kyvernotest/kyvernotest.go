@@ -36,6 +36,8 @@ type Options struct {
 	// Now is the time of the requests; zero where it is not to be known.
 	Now    time.Time
 	Policy policy.Options
+	// Coverage says whether to find out what of the policies is run.
+	Coverage bool
 }
 
 // IsTest says whether a file holds Kyverno's tests, by its name.
@@ -52,6 +54,9 @@ func Run(ctx context.Context, file string, opts Options) (*policytest.Report, er
 		return nil, fmt.Errorf("reading the test: %w", err)
 	}
 	report := &policytest.Report{File: file}
+	if opts.Coverage {
+		opts.Policy.Coverage = &policy.Coverage{}
+	}
 	for text := range object.Split(data) {
 		root, err := object.ParseYAML(text)
 		if err != nil {
@@ -65,6 +70,10 @@ func Run(ctx context.Context, file string, opts Options) (*policytest.Report, er
 			return nil, fmt.Errorf("reading the test %s: %w", file, err)
 		}
 		report.Cases = append(report.Cases, t.run(ctx, &opts)...)
+		report.Policies = append(report.Policies, t.policyFiles...)
+	}
+	if opts.Coverage {
+		report.Coverage = opts.Policy.Coverage.Branches()
 	}
 	return report, nil
 }

@@ -201,6 +201,7 @@ func (w *world) loadPolicies() error {
 	for _, o := range objects {
 		if gk := o.GroupKind(); kyverno.Handles(gk) || kyvernocel.Handles(gk) || vap.Handles(gk) {
 			w.policies = append(w.policies, o)
+			w.policyFiles = append(w.policyFiles, o.Origin.Source)
 		}
 	}
 	exceptions, err := w.all("exceptions", w.PolicyExceptions)

@@ -42,6 +42,8 @@ type test struct {
 
 	file string
 	root *object.Node
+	// policyFiles are the files that its policies were read from.
+	policyFiles []string
 }
 
 // result is one expectation.

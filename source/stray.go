@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/snapshot"
+	"sconce.dev/sconce/verdict"
+)
+
+// Documents are what is read beside objects of Kubernetes, where a policy is about
+// such: other formats, and YAML and JSON that hold no objects.
+type Documents struct {
+	// Reads says whether a file is one of another format, by its name; Parse reads
+	// it.
+	Reads func(name string) bool
+	Parse func(name string, data []byte) ([]any, error)
+}
+
+// reads says whether a file that is no manifest is read.
+func (d *Documents) reads(name string) bool {
+	return d != nil && !isManifest(name) && d.Reads(name)
+}
+
+// stray returns what takes the documents of a stream that are no objects; nil where
+// they are only counted.
+func (d *Documents) stray(sink snapshot.Sink) func(*object.Node, *object.Origin) {
+	if d == nil {
+		return nil
+	}
+	nth := 0
+	return func(root *object.Node, origin *object.Origin) {
+		nth++
+		sink.Object(object.NewDocument(root, origin, nth))
+	}
+}
+
+// file yields the documents of a file of another format. They have no lines.
+func (d *Documents) file(name string, data []byte, sink snapshot.Sink) {
+	docs, err := d.Parse(name, data)
+	if err != nil {
+		sink.Problem(problemf(verdict.Parsing, name, "%s", err))
+		return
+	}
+	origin := &object.Origin{Source: name}
+	for i, doc := range docs {
+		sink.Object(object.NewDocument(object.FromAny(doc), origin, i+1))
+	}
+}
