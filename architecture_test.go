@@ -32,7 +32,7 @@ var floors = []struct {
 	{"what a policy of another language is: rules that judge a request", []string{"policy"}},
 	{"what lists the analysers", []string{"facts/all"}},
 	{"renderers run apart from the rest, in processes of their own", []string{"source/render"}},
-	{"the parts of Kyverno's language that its other parts are made of", []string{"policy/kyverno/pattern"}},
+	{"the parts of Kyverno's language that its other parts are made of, and what all that run CEL share", []string{"policy/celcover", "policy/kyverno/pattern"}},
 	{"what Kyverno's rules do with patterns: each package one thing", []string{"policy/kyverno/jmes", "policy/kyverno/mutation", "policy/kyverno/podsecurity"}},
 	{"the policies of other languages, each read and run by its own package", []string{"policy/gatekeeper", "policy/kyverno", "policy/kyvernocel", "policy/rego", "policy/vap"}},
 	{"what lists the languages", []string{"policy/all"}},

@@ -182,6 +182,11 @@ func TestPoliciesOnce(t *testing.T) {
 	if c.loaded == before {
 		t.Error("a change of them is not seen")
 	}
+	moved := inFile(t, "a.yaml", requireTeam("require-team", "Service"))
+	moved.From = "elsewhere"
+	if hash([]document{moved}) == c.loaded.hash {
+		t.Error("it is not seen that they come from elsewhere")
+	}
 }
 
 // TestPolicyHooks holds which kinds the webhook is asked about for policies:

@@ -187,7 +187,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		}
 		r.Action, r.Next = staged(r.Action, stages, opts.Today)
 	}
-	out.Notices = slices.Concat(l.policyNotices(out.Rules), l.rolloutNotices(e.doc, out.Rules))
+	out.Notices = slices.Concat(l.policyNotices(out.Rules, len(opts.Only) == 0), l.rolloutNotices(e.doc, out.Rules))
 	slices.SortStableFunc(out.Rules, func(a, b *Rule) int {
 		return cmp.Compare(verdict.Rank(a.Severity), verdict.Rank(b.Severity))
 	})

@@ -195,8 +195,8 @@ func (l *Library) has(name string) bool {
 func (l *Library) named() []string { return slices.Concat(l.Controls(), l.Policies()) }
 
 // policyNotices tells of rules of policies that are on and are not what they
-// would be elsewhere.
-func (l *Library) policyNotices(rules []*Rule) []verdict.Notice {
+// would be elsewhere; of those that judge nothing if all rules were asked for.
+func (l *Library) policyNotices(rules []*Rule, all bool) []verdict.Notice {
 	var out []verdict.Notice
 	for _, r := range rules {
 		if r.Policy == nil || r.Policy.Info().Unsupported == "" {
@@ -207,9 +207,12 @@ func (l *Library) policyNotices(rules []*Rule) []verdict.Notice {
 			Message: "cannot be run, so that what it is about is unknown: " + r.Policy.Info().Unsupported,
 		})
 	}
-	if all := l.Mutators(); len(all) > 0 {
+	if !all {
+		return out
+	}
+	if mutators := l.Mutators(); len(mutators) > 0 {
 		var others []policy.Other
-		for _, m := range all {
+		for _, m := range mutators {
 			others = append(others, policy.Other{Info: m.Info(), Does: "changes objects when they are admitted; objects are judged as they are written"})
 		}
 		out = append(out, told(verdict.MutatingPolicy, others))

@@ -129,12 +129,12 @@ func policySource(from string, v *bundle.Verifier) agent.PolicySource {
 	if strings.HasPrefix(from, bundlePrefix) {
 		every = pullBundleEvery
 	}
-	return agent.PolicySource{Name: from, Every: every, Read: func(context.Context) ([]agent.PolicyFile, error) { return agentFiles(from, v) }}
+	return agent.PolicySource{Name: from, Every: every, Read: func(ctx context.Context) ([]agent.PolicyFile, error) { return agentFiles(ctx, from, v) }}
 }
 
 // agentFiles are the files of a source that may hold policies.
-func agentFiles(from string, v *bundle.Verifier) ([]agent.PolicyFile, error) {
-	files, release, err := policyFiles(from, v)
+func agentFiles(ctx context.Context, from string, v *bundle.Verifier) ([]agent.PolicyFile, error) {
+	files, release, err := policyFilesIn(ctx, from, v)
 	if err != nil {
 		return nil, err
 	}

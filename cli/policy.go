@@ -98,9 +98,14 @@ func (f policyFile) add(l *baseline.Library) error {
 // policyFiles returns the files of what somebody named: a file or folder, a
 // bundle, or a path of a Git revision.
 func policyFiles(from string, v *bundle.Verifier) (files []policyFile, release func(), err error) {
+	return policyFilesIn(context.Background(), from, v)
+}
+
+// policyFilesIn is policyFiles for who may have to leave off.
+func policyFilesIn(ctx context.Context, from string, v *bundle.Verifier) (files []policyFile, release func(), err error) {
 	release = func() {}
 	if ref, ok := strings.CutPrefix(from, bundlePrefix); ok {
-		ctx, cancel := context.WithTimeout(context.Background(), pullTimeout)
+		ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 		defer cancel()
 		b, err := bundle.Pull(ctx, ref, bundle.RemoteOptions{Verify: v, UserAgent: userAgent})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,8 @@ type testFlags struct {
 	colour   bool
 
 	selected *regexp.Regexp
+	// now is the time that policies are told.
+	now time.Time
 }
 
 func newTest(s Streams) *cobra.Command {
@@ -50,14 +53,13 @@ none), unchanged:
 With --coverage it says which rules and which branches of the policies no test
 runs. With --watch it stays, and runs again what a change touches.
 
-With --mutate it tests the tests. It changes each control, and each rule in
-Rego, in one place after the other (a condition negated, a bound moved, a
-condition gone) and runs the tests against each of these mutants. A mutant that
+With --mutate it tests the tests. It changes each policy in one place after the
+other (a condition negated, a bound moved, a field of a pattern gone) and runs the tests against each of these mutants. A mutant that
 no test notices survives: a case is missing, or the policy says more than it
 needs. Survivors of a control are shown with a case that would notice, where one
 can be found. The score is how many of a hundred mutants are noticed. A mutant
-of a control that no object can tell from it is left out by a comment in the
-fixture:
+that no object can tell from the policy is left out by a comment in the fixture,
+in kyverno-test.yaml or in the suite:
 
     # equivalent: bound-1f2e3d: no port is negative
 
@@ -76,6 +78,7 @@ test could not be read.`,
 				args = []string{defaultConfig}
 			}
 			f.colour = colour(cmd, s.Out)
+			f.now = time.Now()
 			ctx, stop := interruptible()
 			defer stop()
 			switch {

@@ -223,14 +223,14 @@ func (f *testFlags) foreignJobs(found *testFiles) ([]*testJob, error) {
 	for _, name := range found.kyverno {
 		j := &testJob{file: name}
 		j.run = func(ctx context.Context) (*policytest.Report, error) {
-			return kyvernotest.Run(ctx, filepath.ToSlash(name), kyvernotest.Options{ReadFile: j.reads.read, ReadDir: folder})
+			return kyvernotest.Run(ctx, filepath.ToSlash(name), f.kyvernoOptions(j.reads.read))
 		}
 		jobs = append(jobs, j)
 	}
 	for _, name := range found.suites {
 		j := &testJob{file: name}
 		j.run = func(ctx context.Context) (*policytest.Report, error) {
-			return gator.Run(ctx, filepath.ToSlash(name), gator.Options{ReadFile: j.reads.read})
+			return gator.Run(ctx, filepath.ToSlash(name), f.gatorOptions(j.reads.read))
 		}
 		jobs = append(jobs, j)
 	}
@@ -247,6 +247,16 @@ func (f *testFlags) foreignJobs(found *testFiles) ([]*testJob, error) {
 		}
 	}
 	return jobs, nil
+}
+
+// kyvernoOptions say how tests of Kyverno policies are run.
+func (f *testFlags) kyvernoOptions(read func(string) ([]byte, error)) kyvernotest.Options {
+	return kyvernotest.Options{ReadFile: read, ReadDir: folder, Now: f.now, Coverage: f.coverage && !f.mutate}
+}
+
+// gatorOptions say how suites of Gatekeeper are run.
+func (f *testFlags) gatorOptions(read func(string) ([]byte, error)) gator.Options {
+	return gator.Options{ReadFile: read, Now: f.now, Coverage: f.coverage && !f.mutate}
 }
 
 // tests returns the files of tests: all, or the one that was named.

@@ -17,7 +17,11 @@ import (
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/catalog"
 	"sconce.dev/sconce/mutate"
+	"sconce.dev/sconce/policytest"
+	"sconce.dev/sconce/policytest/gator"
+	"sconce.dev/sconce/policytest/kyvernotest"
 	"sconce.dev/sconce/policytest/regotest"
+	"sconce.dev/sconce/source"
 )
 
 // mutation is what came of the mutants of all controls.
@@ -26,13 +30,14 @@ type mutation struct {
 	Killed     int              `json:"killed"`
 	Survived   int              `json:"survived"`
 	Equivalent int              `json:"equivalent"`
+	Invalid    int              `json:"invalid"`
 	Score      float64          `json:"score"`
 
 	mistakes int
 }
 
 func runMutants(ctx context.Context, s Streams, f *testFlags, paths []string) error {
-	work, err := f.mutations(ctx, s, paths)
+	work, err := f.mutations(ctx, paths)
 	if err != nil {
 		return err
 	}
@@ -91,12 +96,13 @@ func (m *mutation) add(r *mutate.Report) {
 	m.Killed += r.Count(mutate.Killed)
 	m.Survived += r.Count(mutate.Survived)
 	m.Equivalent += r.Count(mutate.Equivalent)
+	m.Invalid += r.Count(mutate.Invalid)
 	m.mistakes += len(r.Mistakes)
 }
 
-// mutations returns what makes and tries the mutants of each control, and of the
-// Rego below each path.
-func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([]func() *mutate.Report, error) {
+// mutations returns what makes and tries the mutants of each control, of the Rego
+// below each path, and of the policies that are tested in other languages.
+func (f *testFlags) mutations(ctx context.Context, paths []string) ([]func() *mutate.Report, error) {
 	found, err := findTests(paths)
 	if err != nil {
 		return nil, err
@@ -125,14 +131,33 @@ func (f *testFlags) mutations(ctx context.Context, s Streams, paths []string) ([
 		}
 		work = append(work, files...)
 	}
-	if n := len(found.kyverno) + len(found.suites); n > 0 {
-		_, _ = fmt.Fprintf(s.Err, "sconce: mutants are made of controls and of Rego: %d files of tests of Kyverno and Gatekeeper policies are left out\n", n)
-	}
+	work = append(work, mutate.Policies(ctx, f.suites(found), readFile)...)
 	if len(work) == 0 {
-		return nil, fmt.Errorf("test: no controls and no Rego in %s", strings.Join(paths, ", "))
+		return nil, fmt.Errorf("test: no controls, no Rego and no tested policies in %s", strings.Join(paths, ", "))
 	}
 	return work, nil
 }
+
+// suites are the tests of policies of Kyverno and Gatekeeper.
+func (f *testFlags) suites(found *testFiles) []mutate.Suite {
+	var out []mutate.Suite
+	for _, name := range found.kyverno {
+		file := filepath.ToSlash(name)
+		out = append(out, mutate.Suite{File: file, Run: func(ctx context.Context, read mutate.Reader) (*policytest.Report, error) {
+			return kyvernotest.Run(ctx, file, f.kyvernoOptions(read))
+		}})
+	}
+	for _, name := range found.suites {
+		file := filepath.ToSlash(name)
+		out = append(out, mutate.Suite{File: file, Run: func(ctx context.Context, read mutate.Reader) (*policytest.Report, error) {
+			return gator.Run(ctx, file, f.gatorOptions(read))
+		}})
+	}
+	return out
+}
+
+// readFile reads a file by its path with slashes.
+func readFile(name string) ([]byte, error) { return source.ReadFile(filepath.FromSlash(name)) }
 
 // regoMutants returns what tries the mutants of each file of Rego below a path.
 func regoMutants(ctx context.Context, tests *regotest.Tests) ([]func() *mutate.Report, error) {
@@ -211,12 +236,15 @@ func (m *mutation) print(w io.Writer) {
 		}
 		for _, mu := range r.Mutants {
 			if mu.Outcome == mutate.Survived {
-				printSurvivor(w, r.Control, mu)
+				printSurvivor(w, r.Control, mu, r.Searched)
 			}
 		}
 	}
 	_, _ = fmt.Fprintf(w, "\n%s, %d mutants: %d killed, %d survived, %d equivalent; score %.1f %%\n",
 		count(len(m.Controls), "policy", "policies"), m.Killed+m.Survived+m.Equivalent, m.Killed, m.Survived, m.Equivalent, m.Score)
+	if m.Invalid > 0 {
+		_, _ = fmt.Fprintf(w, "%s left out: no valid policies, or none that the tests can decide\n", count(m.Invalid, "further mutant is", "further mutants are"))
+	}
 }
 
 // count returns a number with its noun.
@@ -229,7 +257,7 @@ func count(n int, one, many string) string {
 
 // printSurvivor shows a mutant that the fixture did not notice, and the case
 // that would.
-func printSurvivor(w io.Writer, control string, m *mutate.Mutant) {
+func printSurvivor(w io.Writer, control string, m *mutate.Mutant, searched bool) {
 	_, _ = fmt.Fprintf(w, "\n%s:%d:%d: %s: %s survives in %s\n", m.Position.File, m.Position.Line, m.Position.Column, control, m.ID, m.Field)
 	_, _ = fmt.Fprintf(w, "      %s\n   -> %s\n", clip(m.Before), clip(m.After))
 	if m.CaseOf != "" {
@@ -237,7 +265,7 @@ func printSurvivor(w io.Writer, control string, m *mutate.Mutant) {
 		return
 	}
 	if m.Case == "" {
-		if filepath.Ext(m.Position.File) != ".rego" {
+		if searched {
 			_, _ = fmt.Fprintln(w, "   no case that tells it from the control was found")
 		}
 		return

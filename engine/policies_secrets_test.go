@@ -70,7 +70,7 @@ func TestPoliciesTellNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := engine.New(b, nil, time.Time{})
+	e := engine.New(b, l.Exceptions(time.Now()), time.Time{})
 	secretOf := func(plain, text string) *object.Object {
 		return object1(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\ndata: {key: "+
 			base64.StdEncoding.EncodeToString([]byte(plain))+"}\nstringData: {text: "+text+"}\n")

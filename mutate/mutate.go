@@ -6,8 +6,12 @@
 // a case, or the control says more than it needs. For a survivor it looks for
 // the case that would tell.
 //
-// It changes what controls say, as data and as syntax; it judges nothing: that
-// is done by packages control and controltest, in the way of every fixture.
+// Policies of other languages are tested in the same way, with the tests that
+// people have written for them: see Policies.
+//
+// It changes what controls and policies say, as data and as syntax; it judges
+// nothing: that is done by packages control and controltest, in the way of every
+// fixture, and by those that run tests of other languages.
 package mutate
 
 import (
@@ -46,6 +50,8 @@ const (
 	Survived Outcome = "survived"
 	// Equivalent: none does, and the fixture says why none can.
 	Equivalent Outcome = "equivalent"
+	// Invalid: it is no policy, or none of the tests can decide it; it says nothing.
+	Invalid Outcome = "invalid"
 )
 
 // Mutant is a control that was changed in one place.
@@ -78,6 +84,8 @@ type Mutant struct {
 type Report struct {
 	Control string    `json:"control"`
 	Mutants []*Mutant `json:"mutants"`
+	// Searched says that cases were looked for that tell survivors.
+	Searched bool `json:"-"`
 	// Mistakes say what is wrong with the fixture's marks.
 	Mistakes []string `json:"mistakes,omitempty"`
 }
@@ -151,7 +159,7 @@ func Run(in Input, cases bool) (*Report, error) {
 			r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s:%d: there is no mutant %s: what it changed was changed since", in.Fixture, marked[id].line, id))
 		}
 	}
-	if cases {
+	if r.Searched = cases; cases {
 		search(in, j, original, settings, slices.DeleteFunc(slices.Clone(r.Mutants), func(m *Mutant) bool { return m.Outcome != Survived }))
 	}
 	return r, nil

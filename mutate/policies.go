@@ -7,12 +7,14 @@ import (
 	gocontext "context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policytest"
+	"sconce.dev/sconce/policytest/kyvernotest"
 )
 
 // Reader returns a file by its path with slashes.
@@ -25,18 +27,21 @@ type Suite struct {
 	Run func(gocontext.Context, Reader) (*policytest.Report, error)
 }
 
+// workers is how many suites are run at a time.
+func workers() int { return runtime.GOMAXPROCS(0) }
+
 // maxForeign is how many mutants of a policy are tried.
 const maxForeign = 300
 
 // Policies returns, for each policy of other languages that suites test, what
 // changes it in one place after the other and runs the suites that read it
 // against each of these mutants. A mutant is noticed where a case that passes
-// with the policy fails with it. One that cannot be read as a policy, or of which
+// with the policy fails with it; one that Kyverno passes because nothing is left
+// to be compared has changed, too. One that cannot be read as a policy, or of which
 // every case that changes can no longer be decided, says nothing: it is invalid,
 // and left out of the score.
 func Policies(ctx gocontext.Context, suites []Suite, read Reader) []func() *Report {
 	f := &foreign{read: read, suites: map[string][]*baselineRun{}}
-	var mu sync.Mutex
 	runs := make([]*baselineRun, len(suites))
 	var wait sync.WaitGroup
 	free := make(chan struct{}, workers())
@@ -44,10 +49,7 @@ func Policies(ctx gocontext.Context, suites []Suite, read Reader) []func() *Repo
 		free <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-free }()
-			r := newBaseline(ctx, &suites[i], read)
-			mu.Lock()
-			runs[i] = r
-			mu.Unlock()
+			runs[i] = newBaseline(ctx, &suites[i], read)
 		})
 	}
 	wait.Wait()
@@ -68,13 +70,14 @@ type baselineRun struct {
 	*Suite
 	policies []string
 	passes   map[string]bool
+	excluded map[string]bool
 	marks    map[string]*mark
 	// mistake is why it cannot tell mutants.
 	mistake string
 }
 
 func newBaseline(ctx gocontext.Context, s *Suite, read Reader) *baselineRun {
-	out := &baselineRun{Suite: s, passes: map[string]bool{}}
+	out := &baselineRun{Suite: s, passes: map[string]bool{}, excluded: map[string]bool{}}
 	report, err := s.Run(ctx, read)
 	if err != nil {
 		out.mistake = err.Error()
@@ -86,6 +89,7 @@ func newBaseline(ctx gocontext.Context, s *Suite, read Reader) *baselineRun {
 		switch c.Outcome {
 		case policytest.Passed:
 			out.passes[key] = true
+			out.excluded[key] = c.Got == kyvernotest.Excluded
 		case policytest.Failed, policytest.Broken:
 			if out.mistake == "" {
 				out.mistake = fmt.Sprintf("%s:%d: the test does not hold, so that it cannot tell mutants: %s: %s", s.File, c.Position.Line, c.Name, c.Message)
@@ -182,7 +186,7 @@ func (f *foreign) try(ctx gocontext.Context, p *mutable, texts []object.Text, at
 		free <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-free }()
-			outcomes[i] = f.outcome(ctx, p, m, with1(texts, at, m.root), suites)
+			outcomes[i] = f.outcome(ctx, p, edited(texts, at, m.root), suites)
 		})
 	}
 	wait.Wait()
@@ -203,8 +207,8 @@ func (f *foreign) try(ctx gocontext.Context, p *mutable, texts []object.Text, at
 	return r
 }
 
-// with1 returns the text of a file of which one document is another.
-func with1(texts []object.Text, at int, root *object.Node) []byte {
+// edited returns the text of a file of which one document is another.
+func edited(texts []object.Text, at int, root *object.Node) []byte {
 	var out bytes.Buffer
 	for i, text := range texts {
 		if i > 0 {
@@ -221,7 +225,7 @@ func with1(texts []object.Text, at int, root *object.Node) []byte {
 }
 
 // outcome runs suites with another text of a policy's file.
-func (f *foreign) outcome(ctx gocontext.Context, p *mutable, m *yamlMutant, text []byte, suites []*baselineRun) Outcome {
+func (f *foreign) outcome(ctx gocontext.Context, p *mutable, text []byte, suites []*baselineRun) Outcome {
 	read := func(name string) ([]byte, error) {
 		if name == p.file {
 			return text, nil
@@ -241,7 +245,7 @@ func (f *foreign) outcome(ctx gocontext.Context, p *mutable, m *yamlMutant, text
 				if c.Outcome == policytest.Failed {
 					return Killed // there was no such case
 				}
-			case c.Outcome == policytest.Failed:
+			case c.Outcome == policytest.Failed, c.Got == kyvernotest.Excluded && !s.excluded[key]:
 				return Killed
 			case c.Outcome == policytest.Broken:
 				out = Invalid
@@ -294,11 +298,11 @@ func (p *mutable) at(path object.Path, fields ...string) *object.Node {
 }
 
 // add adds a mutant that has another value at a path, or none where it is nil.
-func (p *mutable) add(op string, path object.Path, offset int, before, after string, value *object.Node) {
-	p.addRoot(op, path, offset, before, after, replace(p.root, path, value))
+func (p *mutable) add(op string, path object.Path, offset int, before, after string, value *object.Node) *yamlMutant {
+	return p.addRoot(op, path, offset, before, after, replace(p.root, path, value))
 }
 
-func (p *mutable) addRoot(op string, path object.Path, offset int, before, after string, root *object.Node) {
+func (p *mutable) addRoot(op string, path object.Path, offset int, before, after string, root *object.Node) *yamlMutant {
 	field := strings.TrimPrefix(path.String(), "spec.")
 	to := string(root.JSON())
 	key := id(op, p.name+"\x00"+field, to)
@@ -306,16 +310,18 @@ func (p *mutable) addRoot(op string, path object.Path, offset int, before, after
 		p.seen = map[string]bool{string(p.root.JSON()): true}
 	}
 	if p.seen[to] {
-		return
+		return nil
 	}
 	p.seen[to] = true
 	spot := p.root.SpotIn(p.text, path, offset)
 	if offset == 0 {
 		spot, _ = p.root.SpotOf(path)
 	}
-	p.out = append(p.out, &yamlMutant{Mutant{
+	m := &yamlMutant{Mutant{
 		ID: key, Operator: op, Field: field, Position: object.Position{File: p.file, Line: spot.Line, Column: spot.Col}, Before: before, After: after,
-	}, root})
+	}, root}
+	p.out = append(p.out, m)
+	return m
 }
 
 // drop adds a mutant without a value.

@@ -142,9 +142,9 @@ func (p *mutable) module(path object.Path) {
 		return // the template is refused
 	}
 	for _, v := range variants {
-		p.add(v.Operator, path, charAt(n.Text, v.Position.Line, v.Position.Column), v.Before, v.After, object.NewString(v.Source))
-		if last := len(p.out) - 1; last >= 0 && p.out[last].Before == v.Before && p.out[last].After == v.After {
-			p.out[last].ID, p.out[last].Field = v.ID, v.Rule
+		at := charAt(n.Text, v.Position.Line, v.Position.Column)
+		if m := p.add(v.Operator, path, at, v.Before, v.After, object.NewString(v.Source)); m != nil {
+			m.ID, m.Field = v.ID, v.Rule
 		}
 	}
 }

@@ -222,8 +222,13 @@ func missed(branches []policytest.Branch) []*policytest.Branch {
 	key := func(b *policytest.Branch) place {
 		return place{b.Policy, b.Rule, b.Position.File, b.Text, b.Position.Line, b.Position.Column}
 	}
+	whole := map[place]bool{}
 	for i := range branches {
-		if b := &branches[i]; b.Way != "" && !b.Hit {
+		switch b := &branches[i]; {
+		case b.Hit:
+		case b.Way == "":
+			whole[key(b)] = true
+		default:
 			never[key(b)]++
 		}
 	}
@@ -231,7 +236,7 @@ func missed(branches []policytest.Branch) []*policytest.Branch {
 	for i := range branches {
 		b := branches[i]
 		switch {
-		case b.Hit:
+		case b.Hit, b.Way != "" && whole[key(&b)]:
 			continue
 		case b.Way != "" && never[key(&b)] > 1:
 			never[key(&b)] = -1

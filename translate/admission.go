@@ -159,7 +159,16 @@ func (w *ruleWriter) message(text string) (string, error) {
 	if strings.Contains(expr, "authorizer") || o.q.shape.kind() != stringValue {
 		return "", errors.New("it is no text")
 	}
-	return expr, nil
+	return typedText(expr), nil
+}
+
+// typedText makes an expression of a text one that is known to be a text, as the
+// API server wants it of a message.
+func typedText(expr string) string {
+	if strings.HasPrefix(expr, "'") || strings.HasPrefix(expr, "('") {
+		return expr
+	}
+	return "string(" + expr + ")"
 }
 
 // annotations are those that say what the policy is.

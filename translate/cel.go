@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -73,10 +74,14 @@ func literal(v any) (string, bool) {
 	case int64:
 		return strconv.FormatInt(v, 10), true
 	case float64:
-		if v == float64(int64(v)) {
+		if math.Abs(v) < 1<<62 && v == float64(int64(v)) {
 			return strconv.FormatInt(int64(v), 10), true
 		}
-		return strconv.FormatFloat(v, 'f', -1, 64), true
+		out := strconv.FormatFloat(v, 'f', -1, 64)
+		if !strings.Contains(out, ".") {
+			out += ".0" // more than a whole number holds
+		}
+		return out, true
 	case []any:
 		return literalList(v)
 	case map[string]any:

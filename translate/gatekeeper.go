@@ -96,6 +96,7 @@ type constraintWriter struct {
 	source               nativeSource
 	spec                 constraintSpec
 	about                about
+	code                 *gatekeeper.Code
 	at                   object.Position // of what cannot be written
 }
 
@@ -113,20 +114,22 @@ func (w *constraintWriter) translate(r *Rule, to Target) error {
 	if err := w.match(); err != nil {
 		return err
 	}
+	if w.code != nil {
+		if err := w.rego(); err != nil {
+			return err
+		}
+	}
 	p.Spec.FailurePolicy = ptr.To(admissionregistrationv1.FailurePolicyType(cmp.Or(w.source.FailurePolicy, "Ignore")))
 	p.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{ResourceRules: w.about.rules, NamespaceSelector: w.about.namespaces}
 	p.Spec.MatchConditions = append(tidyConditions(w.about.conditions), w.source.MatchConditions...)
-	params, ok := literal(clone(w.spec.Parameters))
-	if !ok {
-		return errors.New("the parameters hold a value of a kind that is not supported")
+	p.Spec.Variables = w.source.Variables
+	if w.code == nil {
+		declared, err := w.declared()
+		if err != nil {
+			return err
+		}
+		p.Spec.Variables = append(declared, p.Spec.Variables...)
 	}
-	if w.spec.Parameters == nil {
-		params = "null"
-	}
-	p.Spec.Variables = append([]admissionregistrationv1.Variable{
-		{Name: "anyObject", Expression: "request.operation == 'DELETE' && object == null ? oldObject : object"},
-		{Name: "params", Expression: "dyn(" + params + ")"},
-	}, w.source.Variables...)
 	for _, v := range w.source.Validations {
 		v.Message = oneLine(cmp.Or(v.Message, "denied by "+w.constraint.Kind+" "+w.constraint.Name))
 		p.Spec.Validations = append(p.Spec.Validations, v)
@@ -155,7 +158,22 @@ func (w *constraintWriter) translate(r *Rule, to Target) error {
 	return err
 }
 
-// read reads the code of the template, which must be CEL, and the constraint.
+// declared are the variables that Gatekeeper gives to templates in CEL.
+func (w *constraintWriter) declared() ([]admissionregistrationv1.Variable, error) {
+	params, ok := literal(clone(w.spec.Parameters))
+	if !ok {
+		return nil, errors.New("the parameters hold a value of a kind that is not supported")
+	}
+	if w.spec.Parameters == nil {
+		params = "null"
+	}
+	return []admissionregistrationv1.Variable{
+		{Name: "anyObject", Expression: "request.operation == 'DELETE' && object == null ? oldObject : object"},
+		{Name: "params", Expression: "dyn(" + params + ")"},
+	}, nil
+}
+
+// read reads the code of the template and the constraint.
 func (w *constraintWriter) read() error {
 	targets := w.template.Root.At("spec", "targets")
 	if targets == nil || len(targets.Items) != 1 {
@@ -171,10 +189,10 @@ func (w *constraintWriter) read() error {
 		}
 	}
 	if source == nil {
-		w.at = w.template.Position(object.Path{{Field: "spec"}, {Field: "targets"}, {Item: true}, {Field: "rego"}})
-		return errors.New("its template is written in Rego, and has no source in CEL (" + nativeEngine + ")")
-	}
-	if errs := object.Decode(source, &w.source); len(errs) > 0 {
+		if err := w.readRego(); err != nil {
+			return err
+		}
+	} else if errs := object.Decode(source, &w.source); len(errs) > 0 {
 		return fmt.Errorf("the template's source: %w", errs[0])
 	}
 	if spec := w.constraint.Root.Get("spec"); spec != nil {
@@ -241,6 +259,9 @@ func (w *constraintWriter) match() error {
 func (w *constraintWriter) prove(ctx context.Context, r *Rule, original []policy.Rule, opts *Options) {
 	v := &vocabulary{names: map[string]bool{}, sketch: newSketch()}
 	v.speaks(tree(w.source), nil)
+	if w.code != nil {
+		v.rego(w.template.Root.At("spec", "targets").Any())
+	}
 	v.speaks(tree(w.spec.Parameters), nil)
 	v.speaks(tree(w.spec.Match), nil)
 	p := &proof{opts: opts, operations: w.about.operations, words: v}

@@ -222,3 +222,23 @@ func tree(v any) any {
 	}
 	return out
 }
+
+// rego reads the names and texts of the Rego in a tree.
+func (v *vocabulary) rego(tree any) {
+	switch t := tree.(type) {
+	case map[string]any:
+		for _, k := range sortedKeys(t) {
+			v.rego(t[k])
+		}
+	case []any:
+		for _, x := range t {
+			v.rego(x)
+		}
+	case string:
+		if strings.Contains(t, "package ") {
+			for _, line := range strings.Split(t, "\n") {
+				v.expression(line)
+			}
+		}
+	}
+}

@@ -148,8 +148,9 @@ func TestCompare(t *testing.T) {
 			t.Logf("%d cases, %d compared, %d agree (%.1f %%), %d not explained", o.cases, compared, agree, 100*float64(agree)/float64(max(1, compared)), len(o.open))
 		})
 	}
+	policies := comparePolicies(t, root)
 	if *update && !t.Failed() {
-		if err := os.WriteFile(docsFile, page(out), 0o644); err != nil {
+		if err := os.WriteFile(docsFile, page(out, policies), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -408,7 +409,7 @@ func (o *outcome) right() map[string]int {
 }
 
 // page is docs/comparison.md.
-func page(outcomes []*outcome) []byte {
+func page(outcomes []*outcome, policies []*policyOutcome) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("<!-- Written by `SCONCE_SUITES=… go test ./controltest/compare -update`; do not edit. -->\n\n")
@@ -420,6 +421,10 @@ func page(outcomes []*outcome) []byte {
 		p("| [%s](%s) | %d | %d | %d (%.1f %%) | %d | %d | %d |\n", o.suite.Title, o.suite.Source, o.cases, compared, agree, 100*float64(agree)/float64(max(1, compared)), right["ours"], right["both"], right["theirs"])
 	}
 	for _, o := range outcomes {
+		o.section(p)
+	}
+	p("\n## Policies of other languages\n\nThe tests that other projects have written for their policies, run unchanged by `sconce test`. What is not met is\nexplained, and so is what cannot be run.\n")
+	for _, o := range policies {
 		o.section(p)
 	}
 	return b.Bytes()

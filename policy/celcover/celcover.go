@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -59,6 +60,7 @@ func watch(c *policy.Coverage, x Expression, tree *ast.AST) interpreter.Interpre
 	rule := cmp.Or(x.Rule, strings.TrimPrefix(path, "spec."))
 	numbers := map[int64]int{}
 	for i, p := range parts(tree, x.Condition) {
+		p.start = begin(x.Source, p.start)
 		numbers[p.id] = i
 		ways := bothWays
 		if i == 0 && !x.Condition {
@@ -82,11 +84,11 @@ func watch(c *policy.Coverage, x Expression, tree *ast.AST) interpreter.Interpre
 			}
 			return v
 		}
-		switch step := step.(type) {
+		switch inner := step.(type) {
 		case *watchedAttribute, *watched, interpreter.InterpretableConst:
-			return step.(interpreter.InterpretableV2), nil
+			return step, nil
 		case interpreter.InterpretableAttribute:
-			return &watchedAttribute{step, note}, nil
+			return &watchedAttribute{inner, note}, nil
 		}
 		return &watched{step, note}, nil
 	}
@@ -243,6 +245,19 @@ func (f *finder) start(e ast.Expr) int {
 		return 0
 	}
 	return int(first)
+}
+
+// begin goes back from the bracket of a function to its name: the tree has no
+// place of it.
+func begin(source string, start int) int {
+	runes := []rune(source)
+	if start >= len(runes) || runes[start] != '(' {
+		return start
+	}
+	for start > 0 && (runes[start-1] == '_' || runes[start-1] == '.' || unicode.IsLetter(runes[start-1]) || unicode.IsDigit(runes[start-1])) {
+		start--
+	}
+	return start
 }
 
 // maxText is how much of an expression is told, in characters.

@@ -27,17 +27,25 @@ const maxResult = 4 << 20
 // bounds are the functions whose results may be far larger than their operands,
 // and how large.
 var bounds = map[string]func(operands []*ast.Term) int{
-	"bits.lsh":           func(o []*ast.Term) int { return intOf(o, 1) / 8 },
-	"concat":             func(o []*ast.Term) int { return sized(len(stringOf(o, 0))*lengthOf(o, 1), totalOf(o, 1)) },
-	"net.cidr_expand":    cidrSize,
-	"numbers.range":      rangeSize,
-	"numbers.range_step": rangeSize,
-	"regex.replace":      func(o []*ast.Term) int { return (len(stringOf(o, 0)) + 1) * (len(stringOf(o, 2)) + 1) },
+	"bits.lsh":                  func(o []*ast.Term) int { return intOf(o, 1) / 8 },
+	"concat":                    func(o []*ast.Term) int { return sized(len(stringOf(o, 0))*lengthOf(o, 1), totalOf(o, 1)) },
+	"graph.reachable_paths":     pathsOf,
+	"json.filter":               writtenSize,
+	"json.marshal":              writtenSize,
+	"json.marshal_with_options": writtenSize,
+	"json.patch":                writtenSize,
+	"json.remove":               writtenSize,
+	"net.cidr_expand":           cidrSize,
+	"numbers.range":             rangeSize,
+	"numbers.range_step":        rangeSize,
+	"regex.replace":             func(o []*ast.Term) int { return (len(stringOf(o, 0)) + 1) * (len(stringOf(o, 2)) + 1) },
 	"replace": func(o []*ast.Term) int {
 		return (strings.Count(stringOf(o, 0), stringOf(o, 1)) + 1) * len(stringOf(o, 2))
 	},
-	"sprintf":           sprintfSize,
+	"sprintf":           func(o []*ast.Term) int { return sized(sprintfSize(o), writtenSize(o)) },
 	"strings.replace_n": func(o []*ast.Term) int { return (len(stringOf(o, 1)) + 1) * (totalOf(o, 0) + 1) },
+	"walk":              writtenSize,
+	"yaml.marshal":      writtenSize,
 }
 
 // impure are the functions that look at more than their operands, and at what.
@@ -276,6 +284,48 @@ func totalOf(operands []*ast.Term, i int) int {
 	each(operands, i, func(t *ast.Term) {
 		if s, ok := t.Value.(ast.String); ok {
 			n += len(s)
+		}
+	})
+	return n
+}
+
+// writtenSize returns how large operands are once they are written out: a value
+// that holds another twice is small as long as it is not.
+func writtenSize(operands []*ast.Term) int {
+	left := maxResult + 1
+	for _, o := range operands {
+		left = spelt(o, left)
+	}
+	return maxResult + 1 - left
+}
+
+// spelt returns what is left of a size when a term is written out; 0 for
+// nothing.
+func spelt(t *ast.Term, left int) int {
+	if left--; left <= 0 {
+		return 0
+	}
+	switch v := t.Value.(type) {
+	case ast.String:
+		return max(left-len(v), 0)
+	case ast.Number:
+		return max(left-len(v), 0)
+	case *ast.Array:
+		v.Until(func(item *ast.Term) bool { left = spelt(item, left); return left == 0 })
+	case ast.Set:
+		v.Until(func(item *ast.Term) bool { left = spelt(item, left); return left == 0 })
+	case ast.Object:
+		v.Until(func(key, value *ast.Term) bool { left = spelt(value, spelt(key, left)); return left == 0 })
+	}
+	return left
+}
+
+// pathsOf returns how many paths a graph may have.
+func pathsOf(operands []*ast.Term) int {
+	n := 1
+	each(operands, 0, func(edges *ast.Term) {
+		if n <= maxResult {
+			n *= max(lengthOf([]*ast.Term{edges}, 0), 1)
 		}
 	})
 	return n

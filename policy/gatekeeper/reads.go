@@ -14,6 +14,9 @@ import (
 type reads struct {
 	namespace, user bool
 	inventory       []wanted
+	// dynamic says that which part of the review it reads is known when it is
+	// evaluated, so that it cannot be told what it holds without some of it.
+	dynamic bool
 	// monotone says that more objects in the inventory can only make for more
 	// violations.
 	monotone bool
@@ -38,6 +41,7 @@ func readsOf(modules map[string]*ast.Module) reads {
 	// reaching are the rules that read the inventory, themselves or through
 	// others.
 	reaching := map[string]bool{}
+	parts := false // it takes parts of the inventory that hold several objects
 	for _, m := range modules {
 		for _, rule := range m.Rules {
 			ast.WalkTerms(rule, func(t *ast.Term) bool {
@@ -46,7 +50,11 @@ func readsOf(modules map[string]*ast.Module) reads {
 					out.namespace = out.namespace || v == "namespaceObject" || v == "_unstable"
 					out.user = out.user || v == "userInfo"
 				case ast.Ref:
+					if anyOfReview(v) {
+						out.namespace, out.user, out.dynamic = true, true, true
+					}
 					if v.HasPrefix(inventoryRef) {
+						parts = parts || !wholeObject(v)
 						reaching[rule.Ref().GroundPrefix().String()] = true
 						if w := wantedOf(v); !seen[w] {
 							seen[w] = true
@@ -61,8 +69,38 @@ func readsOf(modules map[string]*ast.Module) reads {
 	if seen[wanted{}] {
 		out.inventory = []wanted{{}}
 	}
-	out.monotone = isMonotone(modules, reaching)
+	out.monotone = !parts && isMonotone(modules, reaching)
 	return out
+}
+
+// anyOfReview says whether a reference may be to any part of the review: which is
+// known when it is evaluated.
+func anyOfReview(ref ast.Ref) bool {
+	if !ref[0].Equal(ast.InputRootDocument) {
+		return false
+	}
+	for i, word := range []ast.String{"review", ""} {
+		if len(ref) <= i+1 {
+			return false
+		}
+		s, ok := ref[i+1].Value.(ast.String)
+		if !ok {
+			return true
+		}
+		if s != word {
+			return false
+		}
+	}
+	return false
+}
+
+// wholeObject says whether a reference to the inventory is to one object, or to
+// a part of it.
+func wholeObject(ref ast.Ref) bool {
+	if len(ref) > 2 && ref[2].Equal(ast.StringTerm("cluster")) {
+		return len(ref) >= 6
+	}
+	return len(ref) >= 7
 }
 
 // wantedOf returns the part of the inventory that a reference is to, as far as

@@ -255,6 +255,9 @@ func (e *regoEngine) violations(ctx context.Context, c *Constraint, r *Review) (
 	if len(missing) == 0 {
 		return run.eval(ctx, input)
 	}
+	if e.reads.dynamic {
+		return nil, &UnknownError{missing[0].what}
+	}
 	holds, err := run.holds(ctx, input, missing)
 	if err != nil || holds {
 		return nil, err

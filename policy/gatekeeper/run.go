@@ -113,6 +113,9 @@ func violation(t *ast.Term) (Violation, *ast.Term, error) {
 	if details == nil {
 		details = emptyObject
 	} else {
+		if writtenSize([]*ast.Term{details}) > maxResult {
+			return v, nil, fmt.Errorf("the details of a violation have more than %d bytes", maxResult)
+		}
 		value, err := ast.JSON(details.Value)
 		if err != nil {
 			return v, nil, fmt.Errorf("the details of a violation: %w", err)

@@ -329,7 +329,7 @@ func (r *Rule) validateCEL(s *scope, _ []*Exception) *Response {
 			return out
 		}
 	}
-	return &Response{Status: Pass, Message: fmt.Sprintf("Validation rule '%s' passed.", r.Name)}
+	return &Response{Status: Pass, Message: "the rule is met"}
 }
 
 // validateWith runs the expressions with one parameter, or none; nil if all hold.
@@ -344,14 +344,15 @@ func (r *Rule) validateWith(s *scope, request *celRequest, param runtime.Object)
 	}
 	for i, d := range result.Decisions {
 		switch {
+		case d.Evaluation == validating.EvalError && (d.Action != validating.ActionDeny || s.e.subject.strict):
+			// Kyverno takes it for a failure; what it is about is not decided.
+			return &Response{Status: Error, Message: d.Message}
 		case d.Action == validating.ActionDeny:
 			out := &Response{Status: Fail, Message: d.Message}
 			if i < len(r.cel.reads) {
 				out.Path = s.e.subject.readPath(r.cel.reads[i])
 			}
 			return out
-		case d.Evaluation == validating.EvalError:
-			return &Response{Status: Error, Message: d.Message}
 		}
 	}
 	return nil

@@ -93,6 +93,8 @@ type Response struct {
 	Message      string
 	// Path is the field that a failure is about.
 	Path object.Path
+	// Parts are what a failure consists of, where that is more than one thing.
+	Parts []Part
 	// Changed is the object as the rule leaves it, where the rule changes it;
 	// changes of the rules of one policy add up. Generated are the objects that it
 	// makes.
@@ -102,6 +104,12 @@ type Response struct {
 	Unknown string
 	// Exceptions are the names of the PolicyExceptions that excuse the request.
 	Exceptions []string
+}
+
+// Part is one of several things that a rule finds wrong.
+type Part struct {
+	Message string
+	Path    object.Path
 }
 
 // EvaluateOptions are what a test gives beside the request.

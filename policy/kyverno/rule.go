@@ -381,15 +381,25 @@ func (e *evaluation) verdict(responses []*Response) (control.Verdict, bool) {
 				f.Message = oneLine(r.Unknown)
 			}
 		}
-		if e.subject.node != nil && r.Path != nil {
-			f.Missing = e.subject.node.Lookup(r.Path) == nil
-		}
 		if out.Outcome != verdict.Fail {
 			out.Outcome = f.Outcome
 		}
-		out.Findings = append(out.Findings, f)
+		for _, part := range r.Parts {
+			own := f
+			own.Path, own.Message = part.Path, oneLine(part.Message)
+			out.Findings = append(out.Findings, e.missing(own))
+		}
+		if len(r.Parts) == 0 {
+			out.Findings = append(out.Findings, e.missing(f))
+		}
 	}
 	return out, applies
+}
+
+// missing notes in a finding whether the field that it is about is not there.
+func (e *evaluation) missing(f control.Finding) control.Finding {
+	f.Missing = e.subject.node != nil && f.Path != nil && e.subject.node.Lookup(f.Path) == nil
+	return f
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -3,6 +3,7 @@
 package kyverno
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,7 +34,7 @@ type body struct {
 	isAny      bool
 	each       []*body
 	at         object.Path // in the policy
-	passed     *Response // what is said where all is well
+	passed     *Response   // what is said where all is well
 }
 
 // patternCheck is a pattern: compiled where it has no variables.
@@ -114,7 +115,7 @@ func (r *Rule) compileValidation(p *Policy) error {
 // body prepares a foreach, or the validation itself.
 func (r *Rule) body(f ForEach, at object.Path) (*body, error) {
 	out := &body{rule: r, at: at, list: f.List, steps: elementPath(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
-	out.passed = &Response{Type: TypeValidate, Status: Pass, Message: fmt.Sprintf("validation rule '%s' passed.", r.Name)}
+	out.passed = &Response{Type: TypeValidate, Status: Pass, Message: "the rule is met"}
 	if f.Deny != nil {
 		out.denies, out.deny = true, f.Deny.Conditions
 	}
@@ -275,19 +276,17 @@ func (b *body) validateDeny(s *scope) *Response {
 func (b *body) denyMessage(s *scope, message string) string {
 	text := joined(b.rule.Validation.Message, message)
 	if text == "" {
-		return fmt.Sprintf("validation error: rule %s failed", b.rule.Name)
+		return "the conditions of deny are met"
 	}
 	if !jmes.HasVariables(text) {
 		return text
 	}
-	v, err := jmes.Substitute(text, s)
-	if err != nil {
-		return message
+	if v, err := jmes.Substitute(text, s); err == nil {
+		if out, ok := v.(string); ok {
+			return out
+		}
 	}
-	if out, ok := v.(string); ok {
-		return out
-	}
-	return "the produced message didn't resolve to a string, check your policy definition."
+	return text
 }
 
 // validatePatterns matches the object, or the element, with patterns.
@@ -346,14 +345,14 @@ func (b *body) matchAny(s *scope, resource any) *Response {
 		}
 		switch {
 		case m == nil:
-			return &Response{Status: Pass, Message: fmt.Sprintf("validation rule '%s' anyPattern[%d] passed.", b.rule.Name, i)}
+			return &Response{Status: Pass, Message: fmt.Sprintf("anyPattern[%d] matches", i)}
 		case m.Skip:
 			skipped = append(skipped, fmt.Sprintf("rule %s[%d] skipped: %s", b.rule.Name, i, m.Message))
 			continue
 		case m.Path == nil:
-			failures = append(failures, fmt.Sprintf("rule %s[%d] failed: %s", b.rule.Name, i, m.Message))
+			failures = append(failures, m.Message)
 		default:
-			failures = append(failures, fmt.Sprintf("rule %s[%d] failed at path %s", b.rule.Name, i, slashed(m.Path)))
+			failures = append(failures, fmt.Sprintf("anyPattern[%d]: %s", i, m.Message))
 		}
 		if at := b.place(s, m); len(at) > len(place) {
 			place = at
@@ -366,14 +365,6 @@ func (b *body) matchAny(s *scope, resource any) *Response {
 		return &Response{Status: Skip, Message: strings.Join(skipped, " ")}
 	}
 	return &Response{Status: Pass, Message: b.rule.Validation.Message}
-}
-
-// slashed is a path as Kyverno writes it.
-func slashed(path []string) string {
-	if len(path) == 0 {
-		return "/"
-	}
-	return "/" + strings.Join(path, "/") + "/"
 }
 
 // ruleMessage is the message of the rule, with its variables, and whether they all
@@ -391,34 +382,21 @@ func (b *body) ruleMessage(s *scope) (string, bool) {
 func (b *body) message(s *scope, m *pattern.Mismatch) string {
 	text, ok := b.ruleMessage(s)
 	switch {
-	case !ok:
-		return fmt.Sprintf("validation error: variables substitution error in rule %s execution error: %s", b.rule.Name, m.Message)
-	case text == "" && m.Path != nil:
-		return fmt.Sprintf("validation error: rule %s failed at path %s", b.rule.Name, slashed(m.Path))
-	case text == "":
-		return fmt.Sprintf("validation error: rule %s execution error: %s", b.rule.Name, m.Message)
+	case !ok || text == "":
+		return m.Message
+	case m.Path == nil:
+		return strings.TrimSuffix(text, ".") + ": " + m.Message
 	}
-	if !strings.HasSuffix(text, ".") {
-		text += "."
-	}
-	if m.Path != nil {
-		return fmt.Sprintf("validation error: %s rule %s failed at path %s", text, b.rule.Name, slashed(m.Path))
-	}
-	return fmt.Sprintf("validation error: %s rule %s execution error: %s", text, b.rule.Name, m.Message)
+	return text
 }
 
+// anyMessage is what is said where none of the patterns matches: what the rule says,
+// or why each does not.
 func (b *body) anyMessage(s *scope, failures []string) string {
-	all := strings.Join(failures, " ")
-	text, ok := b.ruleMessage(s)
-	switch {
-	case !ok:
-		return fmt.Sprintf("validation error: variables substitution error in rule %s execution error: %s", b.rule.Name, all)
-	case text == "":
-		return "validation error: " + all
-	case strings.HasSuffix(text, "."):
-		return "validation error: " + text + " " + all
+	if text, ok := b.ruleMessage(s); ok && text != "" {
+		return text
 	}
-	return "validation error: " + text + ". " + all
+	return "no pattern matches: " + strings.Join(failures, "; ")
 }
 
 // elements are the elements of a list: what is no list is its only one.
@@ -498,7 +476,6 @@ func (b *body) validateElements(outer *scope, elements []any, nesting int) (*Res
 		case out.Status == Pass:
 			count++
 		default:
-			out.Message = "validation failure: " + out.Message
 			if out.Path == nil && s.at != nil {
 				out.Path = s.e.subject.path(s.at)
 			}
@@ -559,7 +536,7 @@ func (r *Rule) validatePodSecurity(s *scope, excused []*Exception) *Response {
 	}
 	violations := r.standard.Evaluate(pod)
 	if len(violations) == 0 {
-		return &Response{Status: Pass, Message: fmt.Sprintf("Validation rule '%s' passed.", r.Name)}
+		return &Response{Status: Pass, Message: "the rule is met"}
 	}
 	var names []string
 	var exempt []podsecurity.Exclude
@@ -577,21 +554,16 @@ func (r *Rule) validatePodSecurity(s *scope, excused []*Exception) *Response {
 
 // violated is the response for violations of a standard.
 func (r *Rule) violated(s *subject, violations []podsecurity.Violation) *Response {
-	ps := r.Validation.PodSecurity
 	out := &Response{Status: Fail}
 	var texts []string
 	for _, v := range violations {
-		text := v.Reason
-		if v.Detail != "" {
-			text += " (" + v.Detail + ")"
+		part := Part{Message: v.Control + ": " + cmp.Or(v.Detail, v.Reason)}
+		if len(v.Fields) > 0 {
+			part.Path = s.path(v.Fields[0].Path)
 		}
-		texts = append(texts, v.Control+": "+text)
-		for _, f := range v.Fields {
-			if out.Path == nil {
-				out.Path = s.path(f.Path)
-			}
-		}
+		texts = append(texts, part.Message)
+		out.Parts = append(out.Parts, part)
 	}
-	out.Message = fmt.Sprintf("Validation rule '%s' failed. It violates PodSecurity \"%s:%s\": %s", r.Name, ps.Level, ps.Version, strings.Join(texts, "; "))
+	out.Path, out.Message = out.Parts[0].Path, strings.Join(texts, "; ")
 	return out
 }

@@ -37,6 +37,8 @@ type subject struct {
 	attributes *attributes
 	// secret says that values of the object must not be shown.
 	secret bool
+	// small says that all of it is no more than quickSize.
+	small bool
 }
 
 type subjectKey struct{}
@@ -60,6 +62,7 @@ func newSubject(r *policy.Request) *subject {
 	s.attributes = newAttributes(r, s)
 	s.findNamespace(r)
 	s.request = s.newRequest()
+	s.small = sizeOf(s.request, quickSize)+sizeOf(s.namespace, quickSize) <= quickSize
 	return s
 }
 
@@ -218,6 +221,8 @@ func (a *activation) lacks(r reads) string {
 		return "who asks is not known"
 	case r.namespace && !a.namespaceKnown:
 		return "the namespace " + a.attributes.namespace + " is not known"
+	case (r.namespace || r.place) && a.attributes.unplaced != "" && !a.mayBe:
+		return a.attributes.unplaced
 	case r.now && a.now.IsZero():
 		return "the time of the request is not known"
 	case r.random && !a.mayBe:

@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/cel-go/cel"
 	celast "github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
 	"github.com/kyverno/sdk/extensions/cel/compiler"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/library"
@@ -26,10 +28,15 @@ const maxExpression = 64 << 10
 
 // expression is a compiled expression.
 type expression struct {
-	program cel.Program
-	ast     *cel.Ast
-	env     *cel.Env
-	reads   reads
+	// quick does not track what an evaluation costs; nil where it must be tracked.
+	// See run.
+	quick   cel.Program
+	tracked func() (cel.Program, error)
+	// grows says that its value may be larger than what it reads.
+	grows bool
+	ast   *cel.Ast
+	env   *cel.Env
+	reads reads
 	// parts are the programs of parts of the expression, by their numbers: see
 	// blame.
 	parts sync.Map
@@ -42,6 +49,8 @@ type interpretable = cel.Program
 // object.
 type reads struct {
 	user, namespace, random, now bool
+	// place is the namespace that the object, or the request, names.
+	place bool
 	// lookups are made of the cluster, a registry, the global context or an
 	// address.
 	lookups bool
@@ -50,6 +59,7 @@ type reads struct {
 func (r *reads) add(o reads) {
 	r.user = r.user || o.user
 	r.namespace = r.namespace || o.namespace
+	r.place = r.place || o.place
 	r.random = r.random || o.random
 	r.now = r.now || o.now
 	r.lookups = r.lookups || o.lookups
@@ -92,18 +102,122 @@ func (c *compilation) compile(source string, want ...*cel.Type) (*expression, er
 	if got := ast.OutputType(); len(want) > 0 && !oneOf(got, want) {
 		return nil, fmt.Errorf("the expression is of type %s; want %s", got, want[0])
 	}
-	e := &expression{ast: ast, env: c.env.env}
-	var err error
+	e := &expression{ast: ast, env: c.env.env, reads: c.readsOf(ast.NativeRep().Expr())}
 	options := programOptions()
 	if c.coverage != nil && c.at != nil {
 		x := celcover.Expression{Object: c.document, Path: c.at, Source: source, Condition: ast.OutputType().IsExactType(cel.BoolType)}
 		options = append(options, celcover.Option(c.coverage, x, ast.NativeRep()))
 	}
-	if e.program, err = c.env.env.Program(ast, options...); err != nil {
+	e.tracked = sync.OnceValues(func() (cel.Program, error) { return e.env.Program(ast, options...) })
+	var err error
+	if !c.plain(e) || c.coverage != nil {
+		_, err = e.tracked()
+	} else {
+		e.quick, err = e.env.Program(ast, cel.InterruptCheckFrequency(quickElements), cel.EvalOptions(cel.OptOptimize))
+	}
+	if err != nil {
 		return nil, err
 	}
-	e.reads = c.readsOf(ast.NativeRep().Expr())
 	return e, nil
+}
+
+// Tracking what an evaluation costs takes as long as the evaluation. An object of
+// at most quickSize is too small to cost too much unless an expression goes
+// through many elements: it is evaluated without, and once more, tracked, if it
+// goes through quickElements of them.
+const (
+	quickElements = 1000
+	quickSize     = 8 << 10
+)
+
+// small are functions whose value is no larger than what they are given, and that
+// take no longer than reading that.
+var small = map[string]bool{
+	operators.LogicalAnd: true, operators.LogicalOr: true, operators.LogicalNot: true, operators.NotStrictlyFalse: true, operators.Conditional: true,
+	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true, operators.Greater: true, operators.GreaterEquals: true,
+	operators.In: true, operators.Index: true, operators.OptIndex: true, operators.OptSelect: true, operators.Negate: true,
+	operators.Subtract: true, operators.Divide: true, operators.Modulo: true,
+	"startsWith": true, "endsWith": true, "contains": true, "size": true, "orValue": true, orValueFunction: true, "or": true, "value": true, "hasValue": true,
+	"optional.of": true, "optional.none": true, "optional.ofNonZeroValue": true, "lowerAscii": true, "upperAscii": true, "trim": true,
+	"int": true, "double": true, "dyn": true, "type": true, "quantity": true, "isQuantity": true, "isLessThan": true, "isGreaterThan": true, "compareTo": true,
+}
+
+// maxAdds is how often an expression that is not tracked may add lists or texts.
+const maxAdds = 4
+
+// plain says whether an expression can be evaluated without tracking its cost: it
+// looks nothing up, calls nothing that may take long or make much of little, and
+// does not add to what was added up already.
+func (c *compilation) plain(e *expression) bool {
+	adds, plain, grown := 0, !e.reads.lookups, false
+	celast.PreOrderVisit(e.ast.NativeRep().Expr(), celast.NewExprVisitor(func(n celast.Expr) {
+		switch n.Kind() {
+		case celast.CallKind:
+			if name := n.AsCall().FunctionName(); name == operators.Add {
+				adds++
+			} else if !small[name] {
+				plain = false
+			}
+		case celast.ComprehensionKind:
+			if in := n.AsComprehension().IterRange(); in.Kind() == celast.ListKind && in.AsList().Size() == 0 {
+				plain = false // cel.bind
+			}
+		case celast.SelectKind:
+			if v := c.variables[n.AsSelect().FieldName()]; v != nil {
+				grown = grown || v.grows
+			}
+		}
+	}))
+	e.grows = grown || adds > 0 || !plain
+	return plain && adds <= maxAdds && (adds == 0 || !grown)
+}
+
+// cutOff is the context of an evaluation that is cut off: it has ended before it
+// begins, and is looked at when quickElements elements were gone through.
+var cutOff = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// run evaluates the expression.
+func (e *expression) run(ctx context.Context, a *activation) (ref.Val, error) {
+	if e.quick != nil && a.small && ctx.Err() == nil {
+		out, _, err := e.quick.ContextEval(cutOff, a)
+		if !errors.Is(err, interpreter.InterruptError{}) {
+			return out, err
+		}
+	}
+	program, err := e.tracked()
+	if err != nil {
+		return nil, err
+	}
+	out, _, err := program.ContextEval(ctx, a)
+	return out, err
+}
+
+// sizeOf is how large a tree is, about: no more than limit and a little.
+func sizeOf(tree any, limit int) int {
+	size := 1
+	switch tree := tree.(type) {
+	case string:
+		size += len(tree)
+	case map[string]any:
+		for key, value := range tree {
+			if size += len(key); size > limit {
+				break
+			}
+			size += sizeOf(value, limit-size)
+		}
+	case []any:
+		for _, item := range tree {
+			if size > limit {
+				break
+			}
+			size += sizeOf(item, limit-size)
+		}
+	}
+	return size
 }
 
 // programOptions bound what an evaluation costs, as the API server does.
@@ -147,31 +261,83 @@ var lookupNames = map[string]bool{
 // readsOf finds what an expression reads.
 func (c *compilation) readsOf(e celast.Expr) reads {
 	var out reads
+	parts := map[int64]bool{} // of paths that were seen as a whole
 	celast.PreOrderVisit(e, celast.NewExprVisitor(func(n celast.Expr) {
-		switch n.Kind() {
-		case celast.IdentKind:
-			name := n.AsIdent()
-			out.namespace = out.namespace || name == compiler.NamespaceObjectKey
-			out.now = out.now || name == nowKey
-			out.lookups = out.lookups || lookupNames[name]
-		case celast.SelectKind:
-			operand, field := n.AsSelect().Operand(), n.AsSelect().FieldName()
-			if operand.Kind() != celast.IdentKind {
-				return
-			}
-			switch operand.AsIdent() {
-			case compiler.RequestKey:
-				out.user = out.user || field == "userInfo"
-			case compiler.VariablesKey:
-				if v := c.variables[field]; v != nil {
-					out.add(v.reads)
-				}
-			}
-		case celast.CallKind:
+		if fields := fieldsOf(n, parts); fields != nil && !parts[n.ID()] {
+			out.add(c.readsOfPath(fields, n.Kind() == celast.SelectKind && n.AsSelect().IsTestOnly()))
+		}
+		if n.Kind() == celast.CallKind {
 			name := n.AsCall().FunctionName()
 			out.random = out.random || name == "random" || name == "random.random"
 		}
 	}))
+	return out
+}
+
+// fieldsOf returns a variable and the fields that are taken of it one after the
+// other, in whatever form; nil for what is no such path. It notes the parts of the
+// path.
+func fieldsOf(n celast.Expr, parts map[int64]bool) []string {
+	var of celast.Expr
+	field := ""
+	switch n.Kind() {
+	case celast.IdentKind:
+		return []string{n.AsIdent()}
+	case celast.SelectKind:
+		of, field = n.AsSelect().Operand(), n.AsSelect().FieldName()
+	case celast.CallKind:
+		call := n.AsCall()
+		switch call.FunctionName() {
+		case operators.OptSelect, operators.Index, operators.OptIndex:
+		default:
+			return nil
+		}
+		key := call.Args()[1]
+		name, ok := types.String(""), key.Kind() == celast.LiteralKind
+		if ok {
+			name, ok = key.AsLiteral().(types.String)
+		}
+		if !ok {
+			return nil
+		}
+		of, field = call.Args()[0], string(name)
+	default:
+		return nil
+	}
+	out := fieldsOf(of, parts)
+	if out == nil {
+		return nil
+	}
+	parts[of.ID()] = true
+	return append(out, field)
+}
+
+// readsOfPath says what a path reads; tests that it is only asked whether it is
+// there. What is done with a request as a whole is not looked at.
+func (c *compilation) readsOfPath(fields []string, tests bool) reads {
+	var out reads
+	rest := fields[1:]
+	switch fields[0] {
+	case compiler.NamespaceObjectKey:
+		out.namespace = true
+	case nowKey:
+		out.now = true
+	case compiler.RequestKey:
+		out.user = len(rest) == 0 || rest[0] == "userInfo"
+		out.place = len(rest) == 0 || rest[0] == "namespace"
+	case compiler.ObjectKey, compiler.OldObjectKey:
+		whole := len(rest) == 1 && !tests
+		out.place = len(rest) > 0 && rest[0] == "metadata" && (whole || len(rest) > 1 && rest[1] == "namespace")
+	case compiler.VariablesKey:
+		if len(rest) == 0 {
+			for _, v := range c.variables {
+				out.add(v.reads)
+			}
+		} else if v := c.variables[rest[0]]; v != nil {
+			out.add(v.reads)
+		}
+	}
+	out.lookups = lookupNames[fields[0]]
 	return out
 }
 
@@ -181,7 +347,7 @@ func (e *expression) eval(ctx context.Context, a *activation) (ref.Val, error) {
 	if what := a.lacks(e.reads); what != "" {
 		return nil, &unknownError{what}
 	}
-	out, _, err := e.program.ContextEval(ctx, a)
+	out, err := e.run(ctx, a)
 	if err == nil && types.IsUnknown(out) {
 		err = &unknownError{"a value that is not known"}
 	}

@@ -26,6 +26,8 @@ type attributes struct {
 	subresource       string
 	name, generate    string
 	namespace         string
+	unplaced          string // why the namespace is not known, where it is not
+	mayBeUnspaced     bool   // nor whether there is one
 	operation         policy.Operation
 	isNamespace       bool
 	labels, old       map[string]string
@@ -55,7 +57,23 @@ func newAttributes(r *policy.Request, s *subject) *attributes {
 		a.resource.Resource = a.plurals[0]
 	}
 	a.isNamespace = o.GroupKind() == object.GroupKind{Kind: "Namespace"}
+	if a.namespace == "" && object.Namespaced(o.GroupKind()) {
+		a.unplaced = "the namespace that the object is put into is not known"
+		a.mayBeUnspaced = strings.Contains(gv.Group, ".") && !strings.HasSuffix(gv.Group, ".k8s.io")
+	}
 	return a
+}
+
+// lenient returns what selects a request of a test: what it does not tell is not
+// there.
+func (s *subject) lenient() *subject {
+	if s.attributes.unplaced == "" {
+		return s
+	}
+	out, a := *s, *s.attributes
+	a.unplaced, a.mayBeUnspaced = "", false
+	out.attributes = &a
+	return &out
 }
 
 func labelsOf(tree map[string]any) map[string]string {
@@ -127,13 +145,29 @@ func (m *matcher) kinds(gk object.GroupKind) bool {
 // that depends on labels that are not known.
 func (m *matcher) match(s *subject) (bool, error) {
 	a := s.attributes
+	if a.mayBeUnspaced && m.scoped() {
+		spaced, unspaced := *s, *s
+		inOne, inNone := *a, *a
+		inOne.mayBeUnspaced, inNone.mayBeUnspaced, inNone.unplaced = false, false, ""
+		spaced.attributes, unspaced.attributes = &inOne, &inNone
+		one, err := m.match(&spaced)
+		if none, otherwise := m.match(&unspaced); one == none && err == nil && otherwise == nil {
+			return one, nil
+		}
+		return false, &unknownError{fmt.Sprintf("whether a %s is in a namespace is not known", a.kind.Kind)}
+	}
 	if m.constraints == nil || !m.objectSelected(a) || m.any(m.constraints.ExcludeResourceRules, a) {
 		return false, nil
 	}
 	if len(m.constraints.ResourceRules) > 0 && !m.any(m.constraints.ResourceRules, a) {
 		return false, nil
 	}
-	if m.namespaces.Empty() || a.namespace == "" && !a.isNamespace {
+	switch {
+	case m.namespaces.Empty():
+		return true, nil
+	case a.unplaced != "":
+		return false, &unknownError{a.unplaced}
+	case a.namespace == "" && !a.isNamespace:
 		return true, nil
 	}
 	if a.isNamespace && a.operation != policy.Delete {
@@ -143,6 +177,16 @@ func (m *matcher) match(s *subject) (bool, error) {
 		return false, &unknownError{fmt.Sprintf("the labels of the namespace %s are not known", a.namespace)}
 	}
 	return m.namespaces.Matches(labels.Set(namespaceLabels(s))), nil
+}
+
+// scoped says whether the matcher tells what is in a namespace from what is not.
+func (m *matcher) scoped() bool {
+	if m.constraints == nil {
+		return false
+	}
+	return slices.ContainsFunc(slices.Concat(m.constraints.ResourceRules, m.constraints.ExcludeResourceRules), func(r admissionregistrationv1.NamedRuleWithOperations) bool {
+		return r.Scope != nil && *r.Scope != admissionregistrationv1.AllScopes
+	})
 }
 
 // namespaceLabels returns the labels of the namespace; one that is not told of
@@ -173,7 +217,7 @@ func (m *matcher) selects(r *admissionregistrationv1.NamedRuleWithOperations, a 
 		return false
 	}
 	if r.Scope != nil && *r.Scope != admissionregistrationv1.AllScopes {
-		namespaced := a.namespace != "" && !a.isNamespace
+		namespaced := (a.namespace != "" || a.unplaced != "") && !a.isNamespace
 		if namespaced != (*r.Scope == admissionregistrationv1.NamespacedScope) {
 			return false
 		}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
+	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	"sconce.dev/sconce/object"
@@ -34,6 +35,7 @@ type expression struct {
 type compiled struct {
 	compiler                                           *cel.CompositedCompiler
 	variables                                          map[string]*expression
+	read                                               map[string]*reads // what the variables read
 	conditions, checks, messages, annotations, patches []*expression
 	// parts are the programs of parts of expressions: see finder.
 	parts sync.Map
@@ -61,7 +63,6 @@ var environmentsOnce = sync.OnceValue(func() *environments {
 type compilation struct {
 	*environments
 	out  *compiled
-	read map[string]*reads
 	errs []error
 	seen watch
 }
@@ -97,7 +98,7 @@ const maxExpressions = 1000
 
 // newCompilation begins to compile a policy with or without variables.
 func newCompilation(variables []admissionregistrationv1.Variable, declared cel.OptionalVariableDeclarations, seen watch) (*compilation, error) {
-	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}}, read: map[string]*reads{}, seen: seen}
+	c := &compilation{environments: environmentsOnce(), out: &compiled{variables: map[string]*expression{}, read: map[string]*reads{}}, seen: seen}
 	err := c.err
 	base := c.base
 	if err == nil {
@@ -116,21 +117,33 @@ func newCompilation(variables []admissionregistrationv1.Variable, declared cel.O
 		c.seen.expect(v.Expression, false, "variables", i, "expression")
 		accessor := &validating.Variable{Name: v.Name, Expression: v.Expression}
 		e := c.keep(what, accessor, c.out.compiler.CompileAndStoreVariable(accessor, declared, environment.NewExpressions))
-		c.out.variables[v.Name], c.read[v.Name] = e, e.reads
+		c.out.variables[v.Name], c.out.read[v.Name] = e, e.reads
 	}
 	return c, nil
 }
+
+// expressionError is what is wrong with an expression.
+type expressionError struct {
+	source string
+	err    *apiservercel.Error
+}
+
+// Error implements error.
+func (e *expressionError) Error() string { return e.err.Error() }
+
+// Unwrap returns what the compiler says.
+func (e *expressionError) Unwrap() error { return e.err }
 
 // keep notes what came of an expression.
 func (c *compilation) keep(what string, accessor cel.ExpressionAccessor, result cel.CompilationResult) *expression {
 	e := &expression{source: accessor.GetExpression(), program: result.Program, reads: &reads{everything: true}}
 	if result.Error != nil {
-		c.errs = append(c.errs, fmt.Errorf("%s: %w", what, result.Error))
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", what, &expressionError{e.source, result.Error}))
 		return e
 	}
 	syntax, issues := c.parser.Parse(e.source)
 	if issues.Err() == nil {
-		e.syntax, e.reads = syntax, readsOf(syntax.NativeRep().Expr(), c.read)
+		e.syntax, e.reads = syntax, readsOf(syntax.NativeRep().Expr(), c.out.read)
 	}
 	return e
 }

@@ -29,7 +29,8 @@ import (
 
 // activation holds the variables of an expression.
 type activation struct {
-	object, old, params, request, namespace, authorizer, requestResource, variables any
+	object, old, params, namespace, authorizer, requestResource, variables any
+	request                                                                func() ref.Val // made when it is first read
 }
 
 // ResolveName implements interpreter.Activation.
@@ -42,7 +43,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case cel.ParamsVarName:
 		return a.params, true
 	case cel.RequestVarName:
-		return a.request, true
+		return a.request(), true
 	case cel.NamespaceVarName:
 		return a.namespace, true
 	case cel.AuthorizerVarName:
@@ -123,6 +124,11 @@ func (e *evaluation) show(o, old *subject) {
 	if old != nil {
 		e.vars.old = valueOf(old.value)
 	}
+}
+
+// requestOf returns what makes the variable request, for a resource.
+func (e *evaluation) requestOf(resource schema.GroupVersionResource) func() ref.Val {
+	return func() ref.Val { return e.q.values(resource, e.kind) }
 }
 
 // space is the namespace that expressions see: none for a Namespace itself.
@@ -234,7 +240,7 @@ func (e *evaluation) applies(failure admissionregistrationv1.FailurePolicyType) 
 	b := e.batch(celconfig.RuntimeCELCostBudgetMatchConditions)
 	// Conditions see no namespace, and the resource of the request itself.
 	b.vars.namespace = types.NullValue
-	b.vars.request = e.q.values(e.q.resource, e.kind)
+	b.vars.request = e.requestOf(e.q.resource)
 	var errs []error
 	var unknown error
 	for _, c := range e.conditions {
@@ -288,7 +294,7 @@ func (e *evaluation) validate(p *admissionregistrationv1.ValidatingAdmissionPoli
 	} else if !applies {
 		return nil, nil
 	}
-	e.vars.request = e.q.values(e.resource, e.kind)
+	e.vars.request = e.requestOf(e.resource)
 	b := e.batch(celconfig.RuntimeCELCostBudget)
 	out := make([]decision, len(e.checks))
 	for i, x := range e.checks {
@@ -324,12 +330,15 @@ func (e *evaluation) say(p *admissionregistrationv1.ValidatingAdmissionPolicySpe
 	if !failed && int64(len(e.messages)+len(e.variables))*celconfig.PerCallLimit < left {
 		return
 	}
-	b := e.batch(left)
-	b.vars.authorizer, b.vars.requestResource = nil, nil
+	var b *batch
 	texts := make([]string, len(out))
 	for i, x := range e.messages {
 		if x == nil {
 			continue
+		}
+		if b == nil {
+			b = e.batch(left)
+			b.vars.authorizer, b.vars.requestResource = nil, nil
 		}
 		v, err := b.eval(x)
 		switch {

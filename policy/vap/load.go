@@ -85,11 +85,43 @@ func (l *loader) each(docs []*object.Object, read func(*object.Object) (putInFor
 	wait.Wait()
 	for i, o := range docs {
 		if errs[i] != nil {
-			l.problem(o, nil, errs[i])
+			l.problem(o, culprit(o.Root, errs[i]), errs[i])
 		} else {
 			finish[i]()
 		}
 	}
+}
+
+// culprit returns where the expression stands that an error is about; nil where it
+// is about none.
+func culprit(root *object.Node, err error) object.Path {
+	var wrong *expressionError
+	if !errors.As(err, &wrong) {
+		return nil
+	}
+	var walk func(n *object.Node, at object.Path) object.Path
+	walk = func(n *object.Node, at object.Path) object.Path {
+		switch n.Kind {
+		case object.String:
+			if n.Text == wrong.source {
+				return at
+			}
+		case object.Map:
+			for i := range n.Fields {
+				if found := walk(n.Fields[i].Value, at.Fields(n.Fields[i].Key)); found != nil {
+					return found
+				}
+			}
+		case object.List:
+			for i, item := range n.Items {
+				if found := walk(item, at.Append(object.ItemStep(n, i))); found != nil {
+					return found
+				}
+			}
+		}
+		return nil
+	}
+	return walk(root, nil)
 }
 
 // limits bound one rule over one object.

@@ -91,18 +91,19 @@ var _ interpreter.Activation = local{}
 // expression first fails; nil if it cannot be made.
 func (c *compiled) part(part ast.Expr) celgo.Program {
 	if made, ok := c.parts.Load(part); ok {
-		program, _ := made.(celgo.Program)
-		return program
+		return made.(celgo.Program)
 	}
-	var program celgo.Program
-	if proto, err := ast.ExprToProto(part); err == nil {
-		parsed := celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}})
-		if made, err := environmentsOnce().parser.Program(parsed); err == nil {
-			program = made
-		}
+	proto, err := ast.ExprToProto(part)
+	if err != nil {
+		return nil
 	}
-	c.parts.Store(part, program)
-	return program
+	parsed := celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}})
+	made, err := environmentsOnce().parser.Program(parsed)
+	if err != nil {
+		return nil
+	}
+	c.parts.Store(part, made)
+	return made
 }
 
 // value evaluates a part of an expression; nil if that is not possible.
@@ -285,10 +286,7 @@ func (f *finder) list(o origin) *object.Node {
 
 // reader goes through a part of an expression.
 func (f *finder) reader(s scope) *reader {
-	r := &reader{variables: map[string]*reads{}, scope: map[string][]origin{}, seen: map[string]bool{}}
-	for name, v := range f.e.variables {
-		r.variables[name] = v.reads
-	}
+	r := &reader{variables: f.e.read, scope: make(map[string][]origin, len(s)), seen: map[string]bool{}}
 	for name, b := range s {
 		r.scope[name] = b.origins
 	}

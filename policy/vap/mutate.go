@@ -159,7 +159,7 @@ func (m *mutation) apply(x *mutator, p param, j *judgement) error {
 		return err
 	}
 	j.applies = true
-	m.vars.request = m.q.values(m.resource, m.kind)
+	m.vars.request = m.requestOf(m.resource)
 	for i := range x.policy.Spec.Mutations {
 		err := m.patch(&x.policy.Spec.Mutations[i], x.compiled.patches[i])
 		if err != nil && (*x.policy.Spec.FailurePolicy == admissionregistrationv1.Fail || !ignorable(err)) {

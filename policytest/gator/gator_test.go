@@ -19,7 +19,7 @@ const suite = "testdata/labels/suite.yaml"
 
 // TestRun holds what becomes of each case of a suite, and where it is.
 func TestRun(t *testing.T) {
-	report, err := gator.Run(t.Context(), suite, gator.Options{ReadFile: os.ReadFile})
+	report, err := gator.Run(t.Context(), suite, gator.Options{ReadFile: os.ReadFile, Coverage: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestRun(t *testing.T) {
 
 // TestCoverage holds which lines of a template the suite runs.
 func TestCoverage(t *testing.T) {
-	report, err := gator.Run(t.Context(), suite, gator.Options{ReadFile: os.ReadFile})
+	report, err := gator.Run(t.Context(), suite, gator.Options{ReadFile: os.ReadFile, Coverage: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +91,10 @@ func TestCoverage(t *testing.T) {
 }
 
 func TestNoSuite(t *testing.T) {
-	if _, err := gator.Run(t.Context(), "testdata/labels/good.yaml", gator.Options{ReadFile: os.ReadFile}); err == nil || !strings.Contains(err.Error(), "holds no Suite") {
+	if _, err := gator.Run(t.Context(), "testdata/labels/good.yaml", gator.Options{ReadFile: os.ReadFile, Coverage: true}); err == nil || !strings.Contains(err.Error(), "holds no Suite") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := gator.Run(t.Context(), "testdata/none.yaml", gator.Options{ReadFile: os.ReadFile}); err == nil {
+	if _, err := gator.Run(t.Context(), "testdata/none.yaml", gator.Options{ReadFile: os.ReadFile, Coverage: true}); err == nil {
 		t.Error("a file that is not there is run")
 	}
 }

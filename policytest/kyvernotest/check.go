@@ -96,10 +96,14 @@ func (c *checker) triggered(found *responses) {
 			}
 		}
 		if len(c.out) == 0 && !c.absent {
-			c.add("", policytest.Passed, "excluded", c.excluded(r))
+			c.add("", policytest.Passed, Excluded, c.excluded(r))
 		}
 	}
 }
+
+// Excluded is what a case got of which nothing was compared. It passes, as it does
+// in Kyverno.
+const Excluded = "excluded"
 
 // excluded says why nothing was compared. Kyverno takes that for passed.
 func (c *checker) excluded(r *response) string {

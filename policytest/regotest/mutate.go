@@ -261,7 +261,7 @@ func (c *change) apply(m *ast.Module) *Mutant {
 	at := r.Loc()
 	if c.expr < 0 {
 		out.Before, out.After = lineText(at), "(never holds)"
-		r.Body = ast.NewBody(ast.NewExpr(ast.BooleanTerm(false)))
+		r.Body.Append(ast.NewExpr(ast.BooleanTerm(false))) // the rest gives variables their values
 	} else {
 		e := exprsOf(r)[c.expr]
 		at = cmpLocation(e.Location, at)

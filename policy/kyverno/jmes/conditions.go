@@ -136,8 +136,48 @@ func condition(of map[string]any, c Lookup) (bool, string, error) {
 	if keys, ok := key.([]any); ok && (lower == "in" || lower == "notin") && !all[string](keys) {
 		return false, "", fmt.Errorf("the key of a condition is a list with items that are no texts, which %s does not take; Any%[1]s and All%[1]s do", name)
 	}
+	if err := comparable(key, value); err != nil {
+		return false, "", err
+	}
 	return evaluate(key, value, name), message, nil
 }
+
+// maxCompared bounds the bytes of wildcards that are held against items of a list.
+const maxCompared = 32 << 20
+
+// comparable says that two lists are too long to be held against each other: only
+// texts without wildcards are found without looking at each.
+func comparable(key, value any) error {
+	keys, ok := key.([]any)
+	if !ok {
+		return nil
+	}
+	values := []any{value}
+	if list, ok := value.([]any); ok {
+		values = list
+	}
+	items := len(values)
+	if text, ok := value.(string); ok {
+		items += strings.Count(text, ",") // of JSON
+	}
+	if len(keys)*wild(values)+wild(keys)*items > maxCompared {
+		return errors.New("the lists of a condition are too long to be compared, since there are wildcards in them")
+	}
+	return nil
+}
+
+// wild is how long the texts with wildcards are together.
+func wild(items []any) int {
+	n := 0
+	for _, item := range items {
+		if text, ok := item.(string); ok && hasWildcard(text) {
+			n += len(text)
+		}
+	}
+	return n
+}
+
+func hasWildcard(s string) bool { return strings.ContainsAny(s, "*?") }
 
 // operandOf returns the key or the value of a condition. An integer that is written in
 // the condition itself is a number as expressions have them.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -491,14 +492,30 @@ func (m membership) holdsForAll(keys []string, value any) bool {
 		}
 		values = []string{fmt.Sprint(value)}
 	}
-	return m.decide(keys, func(key string) bool {
-		for _, v := range values {
-			if either(key, v) {
-				return true
-			}
+	return m.decide(keys, among(values))
+}
+
+// among returns what says whether a key is one of the values, by wildcards on either
+// side.
+func among(values []string) func(key string) bool {
+	exact := make(map[string]bool, len(values))
+	var wild []string
+	for _, v := range values {
+		exact[v] = true
+		if hasWildcard(v) {
+			wild = append(wild, v)
 		}
-		return false
-	})
+	}
+	return func(key string) bool {
+		if exact[key] {
+			return true
+		}
+		against := wild
+		if hasWildcard(key) {
+			against = values
+		}
+		return slices.ContainsFunc(against, func(v string) bool { return either(key, v) })
+	}
 }
 
 // holdsInRange asks for each key whether it is in a range.
