@@ -266,9 +266,11 @@ func (w *constraintWriter) prove(ctx context.Context, r *Rule, original []policy
 	v.speaks(tree(w.spec.Match), nil)
 	p := &proof{opts: opts, operations: w.about.operations, words: v}
 	for _, gk := range w.about.kinds {
-		if a, ok := apiVersionOf(gk); ok {
-			p.kinds = append(p.kinds, apiKind{a, gk.Kind})
+		a, ok := apiVersionOf(gk)
+		if !ok {
+			a = selector{group: gk.Group, version: "v1", kind: gk.Kind}.made().apiVersion
 		}
+		p.kinds = append(p.kinds, apiKind{a, gk.Kind})
 	}
 	r.proveBy(ctx, p, original)
 }

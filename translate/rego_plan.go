@@ -81,6 +81,9 @@ func (p *plan) simplified(held []string) *plan {
 		if slices.Contains(held, p.cond) {
 			return p.rest[0].simplified(held)
 		}
+		if slices.Contains(held, not(p.cond)) {
+			return nothingFound
+		}
 		return guard(p.cond, p.rest[0].simplified(append(slices.Clone(held), p.cond)))
 	case isEach:
 		return each(p.list, p.item, p.index, p.rest[0].simplified(held))

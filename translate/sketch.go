@@ -237,7 +237,7 @@ func (v *vocabulary) rego(tree any) {
 	case string:
 		if strings.Contains(t, "package ") {
 			for _, line := range strings.Split(t, "\n") {
-				v.expression(line)
+				v.expression(strings.ReplaceAll(line, "[_]", "[]"))
 			}
 		}
 	}

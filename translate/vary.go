@@ -133,7 +133,7 @@ func (g *varier) changeHere(m map[string]any, sh shape, s *sketch, keys []string
 			m[f] = g.value(below, fieldOf(s, f), 0)
 		}
 	case mapValue:
-		m[g.key()] = g.value(sh.elem(), nil, 0)
+		m[g.keyOf(s)] = g.value(sh.elem(), nil, 0)
 	default:
 		g.addSketched(m, s)
 	}
@@ -150,6 +150,14 @@ func (g *varier) addSketched(m map[string]any, s *sketch) {
 		return
 	}
 	m[f] = g.value(shape{}, s.fields[f], 0)
+}
+
+// keyOf returns a key of a map: often one that the policy reads in it.
+func (g *varier) keyOf(s *sketch) string {
+	if s != nil && len(s.fields) > 0 && g.chance(60) {
+		return pick(g, sortedKeys(s.fields))
+	}
+	return g.key()
 }
 
 // key returns a key of a map.
@@ -259,7 +267,7 @@ func (g *varier) value(sh shape, s *sketch, depth int) any {
 	case mapValue:
 		out := map[string]any{}
 		for range g.rand.IntN(3) {
-			out[g.key()] = g.value(sh.elem(), nil, depth+1)
+			out[g.keyOf(s)] = g.value(sh.elem(), nil, depth+1)
 		}
 		return out
 	case structValue:
