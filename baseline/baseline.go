@@ -36,6 +36,8 @@ type Baseline struct {
 
 	// Notices tell of rules that are not run as somebody may think.
 	Notices []verdict.Notice
+	// Problems are policies that were left out, since they are not valid.
+	Problems []verdict.Problem
 
 	// known says whether there is a control of a name, on or off.
 	known func(name string) bool
@@ -188,6 +190,7 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		r.Action, r.Next = staged(r.Action, stages, opts.Today)
 	}
 	out.Notices = slices.Concat(l.policyNotices(out.Rules, len(opts.Only) == 0), l.rolloutNotices(e.doc, out.Rules))
+	out.Problems = l.problems()
 	slices.SortStableFunc(out.Rules, func(a, b *Rule) int {
 		return cmp.Compare(verdict.Rank(a.Severity), verdict.Rank(b.Severity))
 	})

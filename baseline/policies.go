@@ -32,6 +32,11 @@ type policies struct {
 	// those that name one that is not there.
 	come   bool
 	absent Errors
+
+	// sorting says that policies that are not valid are left out: invalid are the
+	// mistakes in them, unparsed those of files beside them.
+	sorting           bool
+	invalid, unparsed Errors
 }
 
 // ReadPolicies makes the library take documents of other languages, too: those
@@ -56,10 +61,41 @@ func (l *Library) UsePolicies(rules []policy.Rule) {
 // of policies that are not there, or choose none: see UsePolicies.
 func (l *Library) AbsentPolicies() Errors { return l.policies.absent }
 
+// LeaveOutInvalidPolicies makes policies that are not valid no mistakes, so that
+// the others can be run: InvalidPolicies tells them, and so does each baseline,
+// as problems. It is called before anything is read.
+func (l *Library) LeaveOutInvalidPolicies() { l.policies.sorting = true }
+
+// InvalidPolicies tells, once the library was checked, what was left out, and
+// which documents name rules that may have been in it.
+func (l *Library) InvalidPolicies() Errors {
+	p := &l.policies
+	if !p.sorting {
+		return nil
+	}
+	out := slices.Concat(p.unparsed, p.invalid, p.absent)
+	_ = out.orNil() // sorts
+	return out
+}
+
+// problems are what was left out, for a scan: it could not do its whole job.
+func (l *Library) problems() []verdict.Problem {
+	var out []verdict.Problem
+	for _, e := range l.InvalidPolicies() {
+		out = append(out, verdict.Problem{
+			Stage: verdict.Parsing, Position: object.Position{File: e.File, Line: e.Line, Column: e.Col},
+			Message: "left out of the policies: " + e.Msg,
+		})
+	}
+	return out
+}
+
 // tolerates says whether something that is not there may be a rule that will
-// come or has gone, and remembers the mistake that it would else be.
+// come or has gone, or that was left out, and remembers the mistake that it would
+// else be.
 func (p *policies) tolerates(name string, mistake *Error) bool {
-	if p.come && (name == "" || policy.IsName(name)) {
+	leftOut := p.sorting && len(p.invalid)+len(p.unparsed) > 0
+	if (p.come || leftOut) && (name == "" || policy.IsName(name)) {
 		p.absent = append(p.absent, mistake)
 		return true
 	}
@@ -83,7 +119,11 @@ func (l *Library) ReadPolicyFile(file string, data []byte) error {
 	for text := range object.Split(data) {
 		root, err := object.ParseYAML(text)
 		if err != nil {
-			errs = append(errs, place(file, text, err))
+			if mistake := place(file, text, err); l.policies.sorting {
+				l.policies.unparsed = append(l.policies.unparsed, mistake)
+			} else {
+				errs = append(errs, mistake)
+			}
 			continue
 		}
 		switch {
@@ -154,11 +194,15 @@ func (p *policies) load() Errors {
 			at := first.Info().Position
 			errs = append(errs, &Error{
 				info.Position.File, info.Position.Line, info.Position.Column,
-				"rule " + info.Name + " is defined twice, first at " + at.File + ": names are the only identifiers, rename the policy or its rule",
+				fmt.Sprintf("rule %s is defined twice, first at %s:%d: names are the only identifiers, rename the policy or its rule", info.Name, at.File, at.Line),
 			})
 			continue
 		}
 		p.byName[info.Name] = r
+	}
+	if p.sorting {
+		p.invalid = errs
+		return nil
 	}
 	return errs
 }

@@ -43,6 +43,9 @@ type configFlags struct {
 	kubeVersion string
 	complete    bool
 	partial     bool // what is judged is known not to be all, whatever the baseline says
+	// sorting says that policies that are not valid are left out and told of by
+	// the baseline; otherwise they are mistakes.
+	sorting bool
 	// narrow, if it is set, adjusts what is run once the library is known.
 	narrow func(*baseline.Library, *baseline.Options) error
 }
@@ -83,9 +86,38 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 // loadPolicies is loadLibrary that also reads policies in other languages. Where v
 // is not nil, it must accept the signatures of bundles.
 func loadPolicies(paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
+	return readLibrary(newLibrary(), paths, policies, v, today)
+}
+
+// newLibrary returns the catalogue, which takes policies in other languages, too.
+func newLibrary() *baseline.Library {
 	l := baseline.NewLibrary()
 	catalog.Read(l)
 	l.ReadPolicies(all.Reader{}, policy.Options{})
+	return l
+}
+
+// sortPolicies is loadPolicies that leaves out policies that are not valid, where
+// there are others: the library tells them.
+func sortPolicies(paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
+	l := newLibrary()
+	l.LeaveOutInvalidPolicies()
+	l, err := readLibrary(l, paths, policies, v, today)
+	if err != nil {
+		return nil, err
+	}
+	if invalid := l.InvalidPolicies(); len(invalid) > 0 && len(l.Policies())+len(l.Mutators()) == 0 {
+		return nil, mistakesError([]error{invalid})
+	}
+	return l, nil
+}
+
+func mistakesError(mistakes []error) error {
+	return fmt.Errorf("the configuration has mistakes; nothing was done:\n%w", errors.Join(mistakes...))
+}
+
+// readLibrary adds what the paths name to a library, and checks it.
+func readLibrary(l *baseline.Library, paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
 	if len(paths) == 0 {
 		paths = projectConfig()
 	}
@@ -108,7 +140,7 @@ func loadPolicies(paths, policies []string, v *bundle.Verifier, today time.Time)
 		mistakes = append(mistakes, err)
 	}
 	if len(mistakes) > 0 {
-		return nil, fmt.Errorf("the configuration has mistakes; nothing was scanned:\n%w", errors.Join(mistakes...))
+		return nil, mistakesError(mistakes)
 	}
 	return l, nil
 }
@@ -202,11 +234,18 @@ func (f *configFlags) load(today time.Time) (*baseline.Baseline, *engine.Engine,
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := loadPolicies(f.config, f.policies, v, today)
+	read := loadPolicies
+	if f.sorting {
+		read = sortPolicies
+	}
+	l, err := read(f.config, f.policies, v, today)
 	if err != nil {
 		return nil, nil, err
 	}
 	b, err := f.resolve(l, today)
+	if invalid := l.InvalidPolicies(); err != nil && len(invalid) > 0 {
+		err = fmt.Errorf("%w; what was left out of the policies, since it is not valid:\n%w", err, invalid)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

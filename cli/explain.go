@@ -30,7 +30,7 @@ func newExplain(s Streams) *cobra.Command {
 			return completeFrom((*baseline.Library).Controls)(cmd, args, typed)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			l, err := loadPolicies(config, policies, nil, time.Time{})
+			l, err := sortPolicies(config, policies, nil, time.Time{})
 			if err != nil {
 				return err
 			}
@@ -40,6 +40,7 @@ func newExplain(s Streams) *cobra.Command {
 			}
 			c := l.Control(args[0])
 			if c == nil {
+				_ = tellInvalid(s, l) // it may be in one of these
 				_, err := l.Resolve(l.Baselines()[0], baseline.Options{Only: args})
 				return err
 			}

@@ -41,17 +41,19 @@ func newList(s Streams) *cobra.Command {
 				if format != "table" && format != "json" {
 					return fmt.Errorf("unknown output %q; want table or json", format)
 				}
-				l, err := loadPolicies(config, policies, nil, time.Time{})
+				l, err := sortPolicies(config, policies, nil, time.Time{})
 				if err != nil {
 					return err
 				}
 				if format == "json" {
 					enc := json.NewEncoder(s.Out)
-					return each(l, enc.Encode)
+					err = each(l, enc.Encode)
+				} else {
+					w := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
+					table(w, l)
+					err = w.Flush()
 				}
-				w := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
-				table(w, l)
-				return w.Flush()
+				return cmp.Or(err, tellInvalid(s, l))
 			},
 		}
 	}
@@ -76,6 +78,18 @@ func newList(s Streams) *cobra.Command {
 		list("policies", listPolicies, emitPolicies),
 	)
 	return cmd
+}
+
+// tellInvalid says which policies were left out.
+func tellInvalid(s Streams, l *baseline.Library) error {
+	invalid := l.InvalidPolicies()
+	for _, e := range invalid {
+		_, _ = fmt.Fprintf(s.Err, "sconce: left out: %s\n", e)
+	}
+	if len(invalid) > 0 {
+		return exitCode(exitError)
+	}
+	return nil
 }
 
 func listControls(w io.Writer, l *baseline.Library) {

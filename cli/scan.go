@@ -55,6 +55,7 @@ func (f *judgeFlags) register(cmd *cobra.Command) {
 	f.configFlags.register(cmd)
 	f.outputFlags.register(cmd)
 	f.frameworkFlags.register(cmd)
+	f.sorting = true
 	f.configFlags.narrow = func(l *baseline.Library, opts *baseline.Options) error {
 		return f.frameworkFlags.narrow(cmd, l, f.baseline, opts)
 	}

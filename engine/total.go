@@ -122,7 +122,8 @@ func (t *total) distinguish(r *Result) {
 	}
 }
 
-// finish adds up the verdicts and tells what became of the exceptions.
+// finish adds up the verdicts and tells of policies that were left out, and what
+// became of the exceptions.
 func (t *total) finish(out Output) (*verdict.Summary, error) {
 	s := t.summary
 	for i, c := range t.counts {
@@ -134,6 +135,12 @@ func (t *total) finish(out Output) (*verdict.Summary, error) {
 		s.ByControl[rule.Name] = c
 		addTo(s.BySeverity, rule.Severity, c)
 		addTo(s.ByCell, string(rule.Spec.Layer)+"/"+string(rule.Spec.Phase), c)
+	}
+	for _, p := range t.e.baseline.Problems {
+		s.Problems++
+		if err := out.Problem(p); err != nil {
+			return nil, err
+		}
 	}
 	for _, n := range slices.Concat(t.e.baseline.Notices, t.e.exceptions.Notices(t.ran)) {
 		s.Notices++

@@ -101,6 +101,9 @@ type constraintWriter struct {
 }
 
 func (w *constraintWriter) translate(r *Rule, to Target) error {
+	if to == Control {
+		return errors.New("a constraint becomes a policy of the API server or of Kyverno, not a Control")
+	}
 	if err := w.read(); err != nil {
 		return err
 	}

@@ -495,7 +495,7 @@ func (w *regoWriter) get(v, key value) (value, string, error) {
 		}
 		v = value{expr: text, shape: map[valueKind]shape{listValue: anyList, mapValue: anyMap}[v.kind()]}
 	}
-	return w.select_(v, key)
+	return w.selected(v, key)
 }
 
 func isSet(v value) bool {
@@ -503,8 +503,8 @@ func isSet(v value) bool {
 	return ok
 }
 
-// select_ selects a field or an item of a value that is worked out.
-func (w *regoWriter) select_(v, key value) (value, string, error) {
+// selected selects a field or an item of a value that is worked out.
+func (w *regoWriter) selected(v, key value) (value, string, error) {
 	from := v.option
 	if from == "" {
 		from = v.expr

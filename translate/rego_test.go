@@ -109,8 +109,12 @@ func TestConstraintMatch(t *testing.T) {
 			t.Errorf("%s: want %s: %v %v", spec, want, r.Documents, r.Refused)
 		}
 	}
+	r := translate.Translate(context.Background(), documents(t, constraint("", "Pod", "parameters: {}", rego)), translate.Options{To: translate.Control, Count: 20}).Rules[0]
+	if r.Answer() != translate.Refused {
+		t.Errorf("as a Control it is %s: %v", r.Answer(), r.Documents)
+	}
 	text := strings.Replace(constraint("", "Pod", "parameters: {}", rego), "match: {", `match: {excludedNamespaces: ["kube-*"], labelSelector: {matchLabels: {a: b}}, `, 1)
-	r := translate.Translate(context.Background(), documents(t, text), translate.Options{To: translate.VAP, Count: 200, Seed: 2}).Rules[0]
+	r = translate.Translate(context.Background(), documents(t, text), translate.Options{To: translate.VAP, Count: 200, Seed: 2}).Rules[0]
 	if r.Answer() != translate.Equal {
 		t.Fatalf("%v %s", r.Refused, difference(r))
 	}

@@ -254,9 +254,9 @@ func (e *celEngine) violations(ctx context.Context, c *Constraint, r *Review) ([
 	case request.err != nil:
 		return nil, fmt.Errorf("reading the namespace %s: %w", r.namespaceName(), request.err)
 	case e.reads.namespace && !r.namespaceKnown():
-		return nil, &UnknownError{fmt.Sprintf("the namespace %s is not known", r.namespaceName())}
+		return nil, &UnknownError{What: fmt.Sprintf("the namespace %s is not known", r.namespaceName())}
 	case e.reads.user && r.Request.User == nil && !r.Literal:
-		return nil, &UnknownError{"the user who asks is not known"}
+		return nil, &UnknownError{What: "the user who asks is not known"}
 	}
 	result := e.validator.Validate(ctx, request.resource, request.attributes, c.tree, request.namespace, celconfig.PerCallLimit, nil)
 	var out []Violation

@@ -147,7 +147,7 @@ func (c *Constraint) Review(ctx context.Context, r *Review) (found []Violation, 
 	}
 	found, err = c.Template.engine.violations(ctx, c, r)
 	if unmatched != nil && (err != nil || len(found) > 0) {
-		return nil, true, &UnknownError{unmatched.Error()}
+		return nil, true, &UnknownError{What: unmatched.Error()}
 	}
 	return found, true, err
 }

@@ -142,7 +142,7 @@ func (e *Expansion) make(o, root *object.Object, at object.Path) (*object.Object
 	source := o.Root.At(e.source...)
 	if source == nil || source.Kind != object.Map {
 		if o.Root.HasUnknown() {
-			return nil, &UnknownError{"what the object generates is not known: " + o.Root.FirstUnknown()}
+			return nil, &UnknownError{What: "what the object generates is not known: " + o.Root.FirstUnknown()}
 		}
 		return nil, fmt.Errorf("expanding %s by ExpansionTemplate %s: there is no map at %s", o.Ref, e.Name, strings.Join(e.source, "."))
 	}

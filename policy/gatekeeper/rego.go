@@ -3,16 +3,19 @@
 package gatekeeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // Observer gets the steps of Rego, by the template that they are of.
@@ -36,6 +39,7 @@ type regoEngine struct {
 	query ast.Body
 	reads reads
 	opts  Options
+	watch regoguard.Watch
 }
 
 // The files of a template's Rego, and the package of the first.
@@ -58,9 +62,8 @@ func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
 	}
 	for _, m := range e.modules {
 		rewriteLibs(m)
-		guardCalls(m)
 	}
-	e.compiler = ast.NewCompiler().WithCapabilities(capabilities(opts.AllowNetwork)).WithEnablePrintStatements(false)
+	e.compiler = guarded(false, opts.AllowNetwork).Compiler(ast.NewCompiler().WithCapabilities(capabilities(opts.AllowNetwork)).WithEnablePrintStatements(false))
 	e.compiler.Compile(e.modules)
 	if e.compiler.Failed() {
 		return nil, e.fault(o, e.compiler.Errors)
@@ -146,7 +149,7 @@ func (e *regoEngine) fault(o *object.Object, err error) error {
 	default:
 		text = err.Error()
 	}
-	return &ParseError{position, fmt.Errorf("the Rego of ConstraintTemplate %s: %s", o.Name, strings.ReplaceAll(text, guardPrefix+".", ""))}
+	return &ParseError{position, fmt.Errorf("the Rego of ConstraintTemplate %s: %s", o.Name, text)}
 }
 
 // linePosition returns where line n of a text that stands in a document is.
@@ -245,9 +248,25 @@ func (e *regoEngine) needs() needs {
 	return needs{namespace: e.reads.namespace, user: e.reads.user, inventory: e.reads.inventory}
 }
 
-// violations implements engine. What the code reads and is not known may turn a
-// verdict round: then the constraint holds only if it holds whatever that is.
+// violations implements engine. It gives up what does not stop.
 func (e *regoEngine) violations(ctx context.Context, c *Constraint, r *Review) ([]Violation, error) {
+	type outcome struct {
+		found []Violation
+		err   error
+	}
+	out := &outcome{}
+	if err := e.watch.Do(e.timeout(), func() { out.found, out.err = e.evaluate(ctx, c, r) }); err != nil {
+		return nil, err
+	}
+	return out.found, out.err
+}
+
+// timeout bounds one evaluation.
+func (e *regoEngine) timeout() time.Duration { return cmp.Or(e.opts.Timeout, defaultTimeout) }
+
+// evaluate returns what a constraint finds wrong. What the code reads and is not known may turn a
+// verdict round: then the constraint holds only if it holds whatever that is.
+func (e *regoEngine) evaluate(ctx context.Context, c *Constraint, r *Review) ([]Violation, error) {
 	inventory := r.inventories.get(e.reads.inventory)
 	run := &regoRun{engine: e, review: r, template: c.Template, inventory: inventory}
 	missing := e.missing(r, inventory)
@@ -256,7 +275,7 @@ func (e *regoEngine) violations(ctx context.Context, c *Constraint, r *Review) (
 		return run.eval(ctx, input)
 	}
 	if e.reads.dynamic {
-		return nil, &UnknownError{missing[0].what}
+		return nil, &UnknownError{What: missing[0].what}
 	}
 	holds, err := run.holds(ctx, input, missing)
 	if err != nil || holds {
@@ -268,7 +287,7 @@ func (e *regoEngine) violations(ctx context.Context, c *Constraint, r *Review) (
 			return found, err
 		}
 	}
-	return nil, &UnknownError{missing[0].what}
+	return nil, &UnknownError{What: missing[0].what}
 }
 
 const inventoryMissing = "not all objects of the inventory that the template reads are known"

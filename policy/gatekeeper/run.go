@@ -14,13 +14,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // UnknownError says that a constraint cannot be decided, and why.
-type UnknownError struct{ What string }
-
-// Error implements error.
-func (e *UnknownError) Error() string { return e.What }
+type UnknownError = regoguard.UnknownError
 
 // regoRun is one run of the Rego of a template.
 type regoRun struct {
@@ -36,7 +35,7 @@ const defaultTimeout = time.Second
 // prepare returns a query, and what must be called when it has run.
 func (r *regoRun) prepare(ctx context.Context, input *ast.Term) (*topdown.Query, func()) {
 	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(cmp.Or(r.engine.opts.Timeout, defaultTimeout), cancel.Cancel)
+	timer := time.AfterFunc(r.engine.timeout(), cancel.Cancel)
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, cancel.Cancel)
@@ -49,7 +48,7 @@ func (r *regoRun) prepare(ctx context.Context, input *ast.Term) (*topdown.Query,
 		WithCancel(cancel).
 		WithInput(input).
 		WithMetrics(metrics.NoOp()).
-		WithBuiltins(guarded(!now.IsZero(), r.engine.opts.AllowNetwork)).
+		WithBuiltins(guarded(!now.IsZero(), r.engine.opts.AllowNetwork).Builtins()).
 		WithSeed(bytes.NewReader(nil)).
 		WithTime(now)
 	if r.engine.opts.Observe != nil {
@@ -90,9 +89,9 @@ func (r *regoRun) explain(ctx context.Context, err error) error {
 	case errors.As(err, &unknown):
 		return unknown
 	case ctx.Err() != nil:
-		return &UnknownError{"the evaluation was given up: " + ctx.Err().Error()}
+		return &UnknownError{What: "the evaluation was given up: " + ctx.Err().Error()}
 	case topdown.IsCancel(err):
-		return &UnknownError{fmt.Sprintf("the evaluation took longer than %s", cmp.Or(r.engine.opts.Timeout, defaultTimeout))}
+		return &UnknownError{What: fmt.Sprintf("the evaluation took longer than %s", r.engine.timeout())}
 	}
 	return err
 }
@@ -113,8 +112,8 @@ func violation(t *ast.Term) (Violation, *ast.Term, error) {
 	if details == nil {
 		details = emptyObject
 	} else {
-		if writtenSize([]*ast.Term{details}) > maxResult {
-			return v, nil, fmt.Errorf("the details of a violation have more than %d bytes", maxResult)
+		if regoguard.TooLarge(details) {
+			return v, nil, errors.New("the details of a violation are too large")
 		}
 		value, err := ast.JSON(details.Value)
 		if err != nil {

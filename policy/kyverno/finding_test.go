@@ -5,6 +5,7 @@ package kyverno
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"sconce.dev/sconce/policy"
@@ -63,5 +64,22 @@ spec:
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestSecrets holds that nothing that a rule makes of a Secret's values is told.
+func TestSecrets(t *testing.T) {
+	const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\nstringData: {password: hunter-two}\n"
+	for _, rule := range []string{
+		"message: \"{{ split(request.object.stringData.password, '-') }}\", deny: {}",
+		"message: \"{{ to_upper(request.object.stringData.password) }}\", pattern: {type: x}",
+		"foreach: [{list: \"[{a: to_upper(request.object.stringData.password)}]\", pattern: {a: b}}]",
+		"deny: {conditions: {any: [{key: \"{{ {{ to_upper(request.object.stringData.password) }} - }}\", operator: Equals, value: a}]}}",
+	} {
+		set := load(t, withRules("match: {any: [{resources: {kinds: [Secret]}}]}\nvalidate: {"+rule+"}"))
+		v, _ := set.Rules[0].Judge(t.Context(), &policy.Request{Object: read(t, "secret", []byte(secret))[0].Object})
+		if len(v.Findings) != 1 || strings.Contains(strings.ToLower(v.Findings[0].Message), "hunter") {
+			t.Errorf("%s: %+v", rule, v)
+		}
 	}
 }

@@ -377,8 +377,11 @@ func (e *evaluation) verdict(responses []*Response) (control.Verdict, bool) {
 		f := control.Finding{Outcome: verdict.Fail, Path: r.Path, Message: oneLine(r.Message)}
 		if r.Status != Fail && r.Status != Warn {
 			f.Outcome = verdict.Unknown
-			if r.Unknown != "" {
+			switch {
+			case r.Unknown != "":
 				f.Message = oneLine(r.Unknown)
+			case e.subject.secret():
+				f.Message = "the rule cannot be evaluated; why not may hold values of the Secret, and is left out"
 			}
 		}
 		if out.Outcome != verdict.Fail {

@@ -293,6 +293,10 @@ func addServiceAccount(base map[string]any, username string) {
 	base["serviceAccountName"], base["serviceAccountNamespace"] = name, namespace
 }
 
+// secret says that what expressions make of the object must not be told: whatever
+// they make of the values of a Secret is as secret as they are.
+func (s *subject) secret() bool { return s.strict && s.gvk.Group == "" && s.kind == "Secret" }
+
 // namespaceOrSelf is the namespace that filters look at: that of the object, or
 // the object itself.
 func (s *subject) namespaceOrSelf() string {

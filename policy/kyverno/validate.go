@@ -278,7 +278,7 @@ func (b *body) denyMessage(s *scope, message string) string {
 	if text == "" {
 		return "the conditions of deny are met"
 	}
-	if !jmes.HasVariables(text) {
+	if !jmes.HasVariables(text) || s.e.subject.secret() {
 		return text
 	}
 	if v, err := jmes.Substitute(text, s); err == nil {
@@ -371,7 +371,7 @@ func (b *body) matchAny(s *scope, resource any) *Response {
 // have values.
 func (b *body) ruleMessage(s *scope) (string, bool) {
 	text := b.rule.Validation.Message
-	if !jmes.HasVariables(text) {
+	if !jmes.HasVariables(text) || s.e.subject.secret() {
 		return text, true
 	}
 	v, err := jmes.Substitute(text, s)
@@ -382,6 +382,8 @@ func (b *body) ruleMessage(s *scope) (string, bool) {
 func (b *body) message(s *scope, m *pattern.Mismatch) string {
 	text, ok := b.ruleMessage(s)
 	switch {
+	case s.e.subject.secret() && s.hasElement:
+		return cmp.Or(text, "an element does not match the pattern")
 	case !ok || text == "":
 		return m.Message
 	case m.Path == nil:
@@ -395,6 +397,9 @@ func (b *body) message(s *scope, m *pattern.Mismatch) string {
 func (b *body) anyMessage(s *scope, failures []string) string {
 	if text, ok := b.ruleMessage(s); ok && text != "" {
 		return text
+	}
+	if s.e.subject.secret() && s.hasElement {
+		return "no pattern matches an element"
 	}
 	return "no pattern matches: " + strings.Join(failures, "; ")
 }

@@ -3,7 +3,11 @@
 package rego
 
 import (
+	"sync"
+
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // refused are the functions that rules may not call, and why.
@@ -26,6 +30,9 @@ var clocks = map[string]bool{
 	"crypto.x509.parse_and_verify_certificates":              true,
 	"crypto.x509.parse_and_verify_certificates_with_options": true,
 }
+
+// guards bound what functions build.
+var guards = sync.OnceValue(func() *regoguard.Guards { return regoguard.New("it", ast.Builtins, nil) })
 
 // Capabilities are what Rego may use: all functions of the library, and, unless
 // it is allowed, no network. Schemas that are elsewhere are not fetched.

@@ -18,6 +18,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // resultVar is what a query binds the value of a rule to.
@@ -35,6 +36,7 @@ type rule struct {
 	// exception holds where the package takes the document out of the rule; nil
 	// where it has no exceptions.
 	exception ast.Body
+	watch     regoguard.Watch
 }
 
 var _ DocumentRule = (*rule)(nil)
@@ -95,10 +97,24 @@ func (r *rule) undecidable(now time.Time) string {
 	return ""
 }
 
-// judge evaluates the rule over a document; root is the document's tree, where
+// judge evaluates the rule over a document, and gives up what does not stop;
+// root is the document's tree, where
 // there is one.
 func (r *rule) judge(ctx context.Context, in *ast.Term, now time.Time, root *object.Node) (control.Verdict, bool) {
 	timeout := cmp.Or(r.modules.opts.Timeout, defaultTimeout)
+	type outcome struct {
+		verdict control.Verdict
+		applies bool
+	}
+	out := &outcome{}
+	if err := r.watch.Do(timeout, func() { out.verdict, out.applies = r.run(ctx, in, now, root, timeout) }); err != nil {
+		return policy.Unknown(err.Error()), true
+	}
+	return out.verdict, out.applies
+}
+
+// run evaluates the rule over a document.
+func (r *rule) run(ctx context.Context, in *ast.Term, now time.Time, root *object.Node, timeout time.Duration) (control.Verdict, bool) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	found, err := r.modules.evaluate(ctx, r.query, in, now)
@@ -137,6 +153,7 @@ func (m *Modules) evaluate(ctx context.Context, query ast.Body, in *ast.Term, no
 		WithInput(in).
 		WithCancel(halt).
 		WithTime(now).
+		WithBuiltins(guards().Builtins()).
 		WithBuiltinErrorList(&failed)
 	if !m.opts.AllowNetwork {
 		q = q.WithHTTPRoundTripper(func(*http.Transport) http.RoundTripper { return noNetwork{} })
@@ -173,6 +190,10 @@ func reason(ctx context.Context, err error, timeout time.Duration) string {
 			return fmt.Sprintf("it takes longer than %s", timeout)
 		}
 		return "its evaluation was stopped"
+	}
+	var unknown *regoguard.UnknownError
+	if errors.As(err, &unknown) {
+		return unknown.What
 	}
 	message := err.Error()
 	var e *topdown.Error

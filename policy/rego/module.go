@@ -131,7 +131,7 @@ func (m *Modules) compile(modules map[string]*ast.Module, files map[string][]byt
 
 func compileAll(modules map[string]*ast.Module, caps *ast.Capabilities) (c *ast.Compiler, err error) {
 	defer recovered(&err, "compiling")
-	c = NewCompiler(caps)
+	c = guards().Compiler(NewCompiler(caps))
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
