@@ -118,7 +118,7 @@ func TestPolicies(t *testing.T) {
 		{"in both", []document{enforced(t, ""), inCluster(t, team), inFile(t, "a.yaml", team)}, rule + " deny", "", key{}},
 		{"twice", []document{enforced(t, ""), inFile(t, "a.yaml", team), inFile(t, "b.yaml", team)}, rule + " deny", "files b.yaml", key{}},
 		{"one is no YAML", []document{enforced(t, ""), inFile(t, "a.yaml", team), inFile(t, "b.yaml", "a: [")}, rule + " deny", "files b.yaml:1", key{}},
-		{"one is no policy", []document{enforced(t, ""), inFile(t, "a.yaml", team), inFile(t, "b.yaml", "a: 1\n---\n"+strings.Replace(vapDoc("bad", "[pods]"), "has(", "hast(", 1))}, rule + " deny", "files b.yaml:3", key{}},
+		{"one is no policy", []document{enforced(t, ""), inFile(t, "a.yaml", team), inFile(t, "b.yaml", "a: 1\n---\n"+strings.Replace(vapDoc("bad", "[pods]"), "has(", "hast(", 1))}, rule + " deny", "files b.yaml:8", key{}},
 		{"one in the cluster is none", []document{enforced(t, ""), inFile(t, "a.yaml", team), inCluster(t, strings.Replace(vapDoc("bad", "[pods]"), "has(", "hast(", 1)), inCluster(t, bindingDoc("bad"))}, rule + " deny", "cluster ValidatingAdmissionPolicy bad", key{}},
 		{"a document of Sconce's", []document{enforced(t, ""), inFile(t, "a.yaml", team), inFile(t, "b.yaml", "apiVersion: sconce.dev/v1alpha1\nkind: Exception\nmetadata: {name: x}\n")}, rule + " deny", "files b.yaml:1: Exceptions of Sconce", key{}},
 		{"what is gone is named", []document{enforced(t, "controls: [{name: "+rule+", action: warn}]"), doc(t, "Exception", "shop", strings.Replace(fmt.Sprintf(exception, "2027-06-01"), "privileged-container", rule, 1))}, "", "", key{"Exception", "shop"}},

@@ -179,6 +179,9 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 		out.Name, out.Title = "policies", "Your policies"
 	}
 	out.Rules = append(out.Rules, l.policyRules(opts, choices, off)...)
+	if len(out.Rules) == 0 && opts.PoliciesOnly {
+		return nil, fmt.Errorf("no rule of the policies that judges is on; for controls, name a baseline beside them, as in --baseline %s", name)
+	}
 	if len(out.Rules) == 0 && !l.policies.come {
 		return nil, fmt.Errorf("no control is on: baseline %s, with what was chosen and skipped, leaves nothing to hold anything against", name)
 	}

@@ -20,6 +20,7 @@ import (
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 // Library is a set of controls, baselines and exceptions by name.
@@ -540,10 +541,14 @@ func (l *Library) unknown(mistake *Error, name string) Errors {
 
 // suggestion names the entry that was probably meant.
 func suggestion(name string, among []string) string {
+	name = strings.ToLower(name) // as all names are
 	for _, a := range among {
 		if strings.Contains(a, name) || strings.Contains(name, a) || distance(a, name) <= 2 {
 			return fmt.Sprintf("; did you mean %s?", a)
 		}
+	}
+	if policy.IsName(name) {
+		return "; sconce list policies shows them all"
 	}
 	return "; sconce list controls shows them all"
 }

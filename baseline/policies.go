@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +25,10 @@ type policies struct {
 	options   policy.Options
 	documents []*object.Object
 	modules   map[string][]byte // sources of Rego, by file
+	// kept are the places of documents: who names a folder and a file in it means
+	// each once. Again is how many were not kept for that.
+	kept  map[string]bool
+	again int
 
 	loaded bool
 	set    *policy.Set
@@ -119,7 +125,11 @@ func (l *Library) ReadPolicyFile(file string, data []byte) error {
 	for text := range object.Split(data) {
 		root, err := object.ParseYAML(text)
 		if err != nil {
-			if mistake := place(file, text, err); l.policies.sorting {
+			mistake := place(file, text, err)
+			if strings.Contains(string(text.Bytes), "{{") {
+				mistake.Msg += "; the file holds {{, as templates do: render the chart that it belongs to"
+			}
+			if l.policies.sorting {
 				l.policies.unparsed = append(l.policies.unparsed, mistake)
 			} else {
 				errs = append(errs, mistake)
@@ -137,17 +147,37 @@ func (l *Library) ReadPolicyFile(file string, data []byte) error {
 		if err != nil {
 			continue // no object, and so no policy
 		}
-		l.policies.documents = append(l.policies.documents, objects...)
-		l.policies.loaded = false
+		l.policies.keep(file, text, objects)
 	}
 	return errs.orNil()
 }
 
+// keep keeps a document, unless it was read before.
+func (p *policies) keep(file string, text object.Text, objects []*object.Object) {
+	if len(objects) == 0 {
+		return
+	}
+	place := fmt.Sprintf("%s:%d %s", path.Clean(file), text.Line, objects[0].Ref)
+	if p.kept[place] {
+		p.again += p.handled(objects)
+		return
+	}
+	if p.kept == nil {
+		p.kept = map[string]bool{}
+	}
+	p.kept[place], p.loaded = true, false
+	p.documents = append(p.documents, objects...)
+}
+
 // Documents is how many documents of policies, and sources of Rego, were read.
 func (l *Library) Documents() int {
-	n := len(l.policies.modules)
-	for _, o := range l.policies.documents {
-		if l.policies.reader.Handles(o.GroupKind()) {
+	return len(l.policies.modules) + l.policies.handled(l.policies.documents) + l.policies.again
+}
+
+// handled is how many of the objects are of policies.
+func (p *policies) handled(objects []*object.Object) (n int) {
+	for _, o := range objects {
+		if p.reader.Handles(o.GroupKind()) {
 			n++
 		}
 	}
@@ -168,8 +198,7 @@ func (p *policies) takes(file string, text object.Text, root *object.Node) bool 
 			return false
 		}
 	}
-	p.documents = append(p.documents, objects...)
-	p.loaded = false
+	p.keep(file, text, objects)
 	return true
 }
 

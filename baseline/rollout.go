@@ -66,7 +66,7 @@ func (l *Library) rolloutNotices(b *v1alpha1.Baseline, rules []*Rule) []verdict.
 		out = append(out, verdict.Notice{
 			Kind: verdict.RolloutStage, Subject: b.Name,
 			Position: object.Position{File: e.file, Line: spot.Line, Column: spot.Col},
-			Message:  fmt.Sprintf("from %s the action of %d controls is %s; until then it is %s", stage.From, n, stage.Action, strings.Join(now[stage], " or ")),
+			Message:  fmt.Sprintf("from %s the action is %s, of %d of the controls; until then it is %s", stage.From, stage.Action, n, strings.Join(now[stage], " or ")),
 		})
 	}
 	slices.SortFunc(out, func(a, b verdict.Notice) int { return cmp.Compare(a.Message, b.Message) })

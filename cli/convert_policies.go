@@ -286,11 +286,15 @@ func (f *convertPoliciesFlags) tell(s Streams, result *translate.Result, broken 
 			tellDifference(s.Err, r)
 		}
 	}
-	_, _ = fmt.Fprintf(s.Err, "%d translated and equal, %d different, %d refused\n", counts[translate.Equal], counts[translate.Differs], counts[translate.Refused])
+	untested := ""
+	if n := counts[translate.Untested]; n > 0 {
+		untested = fmt.Sprintf("%d translated and untested, ", n)
+	}
+	_, _ = fmt.Fprintf(s.Err, "%d translated and equal, %s%d different, %d refused\n", counts[translate.Equal], untested, counts[translate.Differs], counts[translate.Refused])
 	switch {
 	case broken || len(result.Problems) > 0:
 		return exitCode(exitError)
-	case counts[translate.Differs]+counts[translate.Refused] > 0:
+	case counts[translate.Differs]+counts[translate.Refused]+counts[translate.Untested] > 0:
 		return exitCode(exitFindings)
 	}
 	return nil
@@ -312,7 +316,7 @@ func why(r *translate.Rule) string {
 			out = append(out, linePlace(x.Position)+": "+verdict.Redact(strings.ReplaceAll(x.Reason, "\n", " ")))
 		}
 		return strings.Join(out, "; ")
-	case translate.Equal:
+	case translate.Equal, translate.Untested:
 		if weak := r.Evidence.Weak(); weak != "" {
 			return r.Evidence.String() + "; " + weak
 		}

@@ -59,7 +59,7 @@ const listedPoliciesUsage = "file or folder of policies that you have: Validatin
 func explainPolicy(w io.Writer, i *policy.Info) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("%s: %s\n", i.Name, i.Title)
-	p("%s severity, %s\n", i.Severity, i.Topic)
+	p("%s severity%s\n", i.Severity, after(", ", i.Topic))
 	p("written in %s, at %s:%d (%s)\n\n", i.Language, i.Position.File, i.Position.Line, i.Policy)
 	if i.Description != "" {
 		p("Why\n%s\n\n", indent(wrap(i.Description, 78)))
@@ -84,6 +84,14 @@ func explainPolicy(w io.Writer, i *policy.Info) {
 	if i.Unsupported != "" {
 		p("\nIt cannot be run, and what it is about is unknown: %s\n", i.Unsupported)
 	}
+}
+
+// after is a text with what goes before it; nothing if there is none.
+func after(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text
 }
 
 // explain prints a control for a person.

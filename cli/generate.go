@@ -65,7 +65,9 @@ is stored, and cannot be deleted through the API.`,
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	f.register(cmd)
-	_ = flags.MarkHidden("complete") // no policy sees more than one object
+	for _, name := range []string{"complete", "policies", "policy-key"} {
+		_ = flags.MarkHidden(name) // no policy sees more than one object; and what is a policy already is translated
+	}
 	flags.StringVarP(&f.format, "output", "o", "yaml", "format: yaml, or static for files of the API server")
 	flags.StringVar(&f.dir, "output-dir", "", "write to this folder, in files of its own for validating and mutating policies, instead of standard output")
 	flags.BoolVar(&f.mutate, "mutate", false, "also make MutatingAdmissionPolicies of the controls' fixes")
@@ -77,6 +79,9 @@ is stored, and cannot be deleted through the API.`,
 func runGenerate(s Streams, f *generateFlags, now time.Time) error {
 	if f.format != "yaml" && f.format != "static" {
 		return fmt.Errorf("unknown output %q; want yaml or static", f.format)
+	}
+	if len(f.policies) > 0 {
+		return fmt.Errorf("--policies: only controls are made into policies; `sconce convert policies %s` translates policies that there are", f.policies[0])
 	}
 	l, err := loadLibrary(f.config, now)
 	if err != nil {

@@ -85,6 +85,9 @@ func (f *policyPushFlags) build(args []string) (*bundle.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isFolder(args[0]) {
+		return nil, fmt.Errorf("%s is no folder: name the one that holds the policies", args[0])
+	}
 	b, err := bundle.Build(os.DirFS(args[0]), bundle.BuildOptions{Name: name, Version: version, Created: created})
 	if err != nil {
 		return nil, err

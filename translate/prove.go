@@ -70,11 +70,12 @@ func (p *proof) run(ctx context.Context, name string) *Evidence {
 			if !ok {
 				continue
 			}
-			same := 0
+			same, denied, about := 0, p.evidence.Denied, p.evidence.About
 			for _, op := range p.operations {
 				p.ask(ctx, p.request(op, tree, tree), &same)
 			}
-			*count += min(same, 1)
+			*count += min(same, 1) // objects, and not requests
+			p.evidence.Denied, p.evidence.About = min(p.evidence.Denied, denied+1), min(p.evidence.About, about+1)
 		}
 	}
 	given(p.opts.Objects, &p.evidence.Own)

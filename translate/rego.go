@@ -28,7 +28,6 @@ type regoWriter struct {
 	kinds      []object.GroupKind
 	names      map[string]int
 	steps      int
-	notes      []string
 	at         *ast.Location
 }
 

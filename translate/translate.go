@@ -109,6 +109,9 @@ func (r *Rule) Proven() bool {
 	return len(r.Refused) == 0 && r.Evidence != nil && r.Evidence.Difference == nil
 }
 
+// untested says that no object was found that the rule is about.
+func (r *Rule) untested() bool { return r.Proven() && r.Evidence.About == 0 }
+
 // Result is what became of documents.
 type Result struct {
 	Rules []*Rule
@@ -121,9 +124,10 @@ type Answer string
 
 // The answers.
 const (
-	Equal   Answer = "equal"
-	Differs Answer = "differs"
-	Refused Answer = "refused"
+	Equal    Answer = "equal"
+	Untested Answer = "untested" // no difference, and no object that the rule is about
+	Differs  Answer = "differs"
+	Refused  Answer = "refused"
 )
 
 // Answer returns what became of the rule.
@@ -131,6 +135,8 @@ func (r *Rule) Answer() Answer {
 	switch {
 	case len(r.Refused) > 0:
 		return Refused
+	case r.untested():
+		return Untested
 	case r.Proven():
 		return Equal
 	}

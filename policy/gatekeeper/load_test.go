@@ -16,11 +16,17 @@ import (
 
 // TestProblems holds what is refused, and where it says that it is.
 func TestProblems(t *testing.T) {
+	doubling := "violation[{\"msg\": msg}] {\nx0 := [input]\n"
+	for i := range 34 {
+		doubling += fmt.Sprintf("x%d := [x%d, x%d]\n", i+1, i, i)
+	}
+	doubling += "msg := json.marshal(x34)\n}"
 	for _, test := range []struct{ name, text, want string }{
 		{"Rego that does not parse", template("Broken", "violation[{\"msg\": \"x\"}] {\ntrue\n}}"), "policies.yaml:12: the Rego of ConstraintTemplate broken: unexpected } token"},
 		{"Rego that does not compile", template("Broken", "violation[{\"msg\": x}] {\ntrue\n}"), "policies.yaml:10: the Rego of ConstraintTemplate broken: var x is unsafe"},
 		{"Rego that calls itself", template("Broken", "violation[{\"msg\": \"x\"}] { f(1) }\nf(x) { f(x) }"), "policies.yaml:11: the Rego of ConstraintTemplate broken: rule data.template.f is recursive: data.template.f -> data.template.f"},
 		{"a guarded function with a wrong type", template("Broken", "violation[{\"msg\": x}] { x := replace(1, 2, 3) }"), "policies.yaml:10: the Rego of ConstraintTemplate broken: replace: invalid argument(s)"},
+		{"values that double with every line", template("Broken", doubling), "policies.yaml:30: the Rego of ConstraintTemplate broken: a value is made of more than 1000000 values once it is written out: variables stand for others that hold them several times"},
 		{"no violations", template("Broken", "deny[\"x\"] { true }"), "policies.yaml:9: the Rego of ConstraintTemplate broken: there is no rule violation"},
 		{"data that is not the inventory", template("Broken", "violation[{\"msg\": \"x\"}] { data.other.x }"), "policies.yaml:10: the Rego of ConstraintTemplate broken: data.other.x: of data, only data.inventory and data.lib can be read"},
 		{"an import that is no library", template("Broken", "import data.other\nviolation[{\"msg\": \"x\"}] { true }"), "policies.yaml:10: the Rego of ConstraintTemplate broken: import data.other: only libraries of the template, below data.lib, can be imported"},

@@ -39,15 +39,22 @@ func wordsOf(message string) map[string]bool {
 }
 
 // element returns the one item of a list that the words name; a container goes
-// before others, and a name before an image.
+// before others, and a name before an image. A name that is the object's, too, is
+// an item's only where the words speak of containers.
 func element(root *object.Node, words map[string]bool) object.Path {
 	var containers, images, others []object.Path
+	own, ofContainers := root.At("metadata", "name").Str(), false
+	for word := range words {
+		ofContainers = ofContainers || strings.Contains(strings.ToLower(word), "container")
+	}
 	walk(root, func(path object.Path, n *object.Node) {
 		if len(path) < 2 || !path[len(path)-1].Item || n.Kind != object.Map {
 			return
 		}
-		named, list := words[n.Get("name").Str()], path[len(path)-2].Field
-		switch container := slices.Contains(object.ContainerLists[:], list); {
+		name, list := n.Get("name").Str(), path[len(path)-2].Field
+		container := slices.Contains(object.ContainerLists[:], list)
+		named := words[name] && (name != own || container && ofContainers)
+		switch {
 		case named && container:
 			containers = append(containers, slices.Clone(path))
 		case container && words[n.Get("image").Str()]:

@@ -50,9 +50,6 @@ func readsOf(modules map[string]*ast.Module) reads {
 					out.namespace = out.namespace || v == "namespaceObject" || v == "_unstable"
 					out.user = out.user || v == "userInfo"
 				case ast.Ref:
-					if anyOfReview(v) {
-						out.namespace, out.user, out.dynamic = true, true, true
-					}
 					if v.HasPrefix(inventoryRef) {
 						parts = parts || !wholeObject(v)
 						reaching[rule.Ref().GroundPrefix().String()] = true
@@ -66,32 +63,14 @@ func readsOf(modules map[string]*ast.Module) reads {
 			})
 		}
 	}
+	if readsAny(modules) {
+		out.namespace, out.user, out.dynamic = true, true, true
+	}
 	if seen[wanted{}] {
 		out.inventory = []wanted{{}}
 	}
 	out.monotone = !parts && isMonotone(modules, reaching)
 	return out
-}
-
-// anyOfReview says whether a reference may be to any part of the review: which is
-// known when it is evaluated.
-func anyOfReview(ref ast.Ref) bool {
-	if !ref[0].Equal(ast.InputRootDocument) {
-		return false
-	}
-	for i, word := range []ast.String{"review", ""} {
-		if len(ref) <= i+1 {
-			return false
-		}
-		s, ok := ref[i+1].Value.(ast.String)
-		if !ok {
-			return true
-		}
-		if s != word {
-			return false
-		}
-	}
-	return false
 }
 
 // wholeObject says whether a reference to the inventory is to one object, or to

@@ -63,7 +63,8 @@ func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
 	for _, m := range e.modules {
 		rewriteLibs(m)
 	}
-	e.compiler = guarded(false, opts.AllowNetwork).Compiler(ast.NewCompiler().WithCapabilities(capabilities(opts.AllowNetwork)).WithEnablePrintStatements(false))
+	guards := guarded(false, opts.AllowNetwork)
+	e.compiler = guards.Compiler(ast.NewCompiler().WithCapabilities(guards.Capabilities(capabilities(opts.AllowNetwork))).WithEnablePrintStatements(false))
 	e.compiler.Compile(e.modules)
 	if e.compiler.Failed() {
 		return nil, e.fault(o, e.compiler.Errors)

@@ -163,6 +163,10 @@ func unknown(out *control.Verdict, why string) {
 	out.Findings = append(out.Findings, control.Finding{Outcome: verdict.Unknown, Message: why})
 }
 
+// minSecret is how long a value of a Secret must be for it to be looked for in
+// messages: shorter ones are in any text.
+const minSecret = 4
+
 // redacted returns a message without the values of the Secret that it is about.
 func redacted(o *object.Object, message string) string {
 	if o.Kind != "Secret" || o.Group() != "" {
@@ -174,7 +178,7 @@ func redacted(o *object.Object, message string) string {
 			continue
 		}
 		for _, f := range data.Fields {
-			if v := f.Value.Str(); v != "" {
+			if v := f.Value.Str(); len(v) >= minSecret {
 				message = strings.ReplaceAll(message, v, "(hidden)")
 			}
 		}

@@ -260,6 +260,26 @@ func TestJudge(t *testing.T) {
 			name: "external data", object: pod, want: "unknown | the template calls external_data, which looks at a provider of external data",
 			rego: `violation[{"msg": "no"}] { external_data({"provider": "p", "keys": []}).errors }`,
 		}, {
+			name: "the namespace is not known, and is read by a name that is made from the review by another name", object: pod, want: "unknown | the user who asks is not known",
+			rego: `violation[{"msg": "no"}] { r := input.review; part := concat("", ["namespace", "Object"]); not r[part].metadata }`,
+		}, {
+			name: "any part of the review may be read by a function", object: pod, want: "unknown | the user who asks is not known",
+			rego: `part(r, name) = out { out := r[name] }
+				violation[{"msg": "no"}] { in := input; not part(in.review, lower("USERINFO")).username }`,
+		}, {
+			name: "all of the review is written out", object: pod, want: "unknown | the user who asks is not known",
+			rego: `violation[{"msg": "no"}] { not contains(json.marshal(input.review), "eve") }`,
+		}, {
+			name: "all of the review is part of another value", object: pod, want: "unknown | the user who asks is not known",
+			rego: `violation[{"msg": "no"}] { all := [input.review]; part := concat("", ["user", "Info"]); not all[0][part].username }`,
+		}, {
+			name: "all of the review is gone through", object: pod, want: "unknown | the user who asks is not known",
+			rego: `violation[{"msg": "no"}] { found := [x | x := input.review[_]]; count(found) == 1000 }`,
+		}, {
+			name: "a function reads a part of the review that is known", object: pod, want: "fail | CREATE",
+			rego: `made(review) { review.operation == "CREATE" }
+				violation[{"msg": msg}] { made(input.review); not object.get(input, "parameters", {}).off; msg := object.get(input.review, "operation", "") }`,
+		}, {
 			name: "the time is not known", object: pod, want: "unknown | the template calls time.now_ns, which looks at the time",
 			rego: `violation[{"msg": "no"}] { time.now_ns() > 0 }`,
 		}, {
@@ -290,6 +310,10 @@ violation[{"msg": "no"}] { s := sprintf("%v", [numbers.range(1, 3000)]); count(r
 		}, {
 			name: "values that are not known", want: "unknown | not all values of the object are known: templated",
 			object: "templated", rego: `violation[{"msg": "no"}] { false }`,
+		}, {
+			name: "a short value of a Secret says nothing", want: "fail | stringData.password: the password is short",
+			object: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: s, other: abc}\n",
+			rego:   `violation[{"msg": msg}] { input.review.object.stringData.password; msg := "the password is short" }`,
 		}, {
 			name: "a Secret is not told", want: "fail | stringData.password: the password is (hidden)",
 			object: "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {password: hunter2}\n",

@@ -403,7 +403,7 @@ func (c *celCheck) pick(e *evaluation, objects []*object.Object, namespace strin
 			continue
 		}
 		if o.Root.HasUnknown() {
-			return nil, &jmes.UnknownError{What: "the parameter " + o.Name + " is not completely known"}
+			return nil, &jmes.UnknownError{What: "all of the parameter " + o.Name}
 		}
 		out = append(out, &unstructured.Unstructured{Object: e.request.Tree(o)})
 	}

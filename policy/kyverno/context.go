@@ -151,7 +151,7 @@ func (s *scope) configMap(e *entry) (any, error) {
 	for _, o := range objects {
 		if o.Name == name && (o.Namespace == namespace || o.Namespace == "") {
 			if o.Root.HasUnknown() {
-				return nil, &jmes.UnknownError{What: fmt.Sprintf("context %s: the ConfigMap %s/%s is not completely known", e.Name, namespace, name)}
+				return nil, &jmes.UnknownError{What: fmt.Sprintf("context %s: all of the ConfigMap %s/%s", e.Name, namespace, name)}
 			}
 			tree := s.e.request.Tree(o)
 			return map[string]any{"data": tree["data"], "metadata": tree["metadata"]}, nil

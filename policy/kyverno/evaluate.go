@@ -4,6 +4,7 @@ package kyverno
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -328,8 +329,8 @@ func (s *RuleSpec) kind() string {
 // failed is the response where a rule cannot be evaluated.
 func failed(kind, doing string, err error) *Response {
 	out := &Response{Type: kind, Status: Error, Message: fmt.Sprintf("%s: %s", doing, err)}
-	if isUnknown(err) {
-		out.Unknown = err.Error()
+	if unknown := (*jmes.UnknownError)(nil); errors.As(err, &unknown) {
+		out.Unknown = unknown.Error() // what is missing, and not where it was needed
 	}
 	return out
 }
@@ -399,8 +400,33 @@ func (e *evaluation) mutate() []Response {
 	})
 }
 
-// elementPath is where the elements of a list stand, if the expression of the list
-// is a plain path into the object: the steps to the list.
+// elementPaths are where the elements of a list stand, if the expression of the
+// list is a plain path into the object, or names several lists of one field after
+// another, as in spec.[initContainers, containers][]: the steps to each list.
+func elementPaths(list string) [][]string {
+	before, inside, ok := strings.Cut(strings.TrimSpace(list), ".[")
+	if !ok {
+		if steps := elementPath(list); steps != nil {
+			return [][]string{steps}
+		}
+		return nil
+	}
+	inside, ok = strings.CutSuffix(inside, "][]")
+	if !ok {
+		return nil
+	}
+	var out [][]string
+	for field := range strings.SplitSeq(inside, ",") {
+		steps := elementPath(before + "." + strings.TrimSpace(field))
+		if steps == nil {
+			return nil
+		}
+		out = append(out, steps)
+	}
+	return out
+}
+
+// elementPath is where the elements of one list stand.
 func elementPath(list string) []string {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(list), "request.object.")
 	if !ok || strings.ContainsAny(rest, "@&|(){}*?`'\"! \t\n,:") {
@@ -465,6 +491,9 @@ func leadingFields(expr string) []string {
 				continue
 			}
 			return out
+		}
+		if strings.HasPrefix(expr[end:], "(") {
+			return out // a function
 		}
 		out, expr = append(out, expr[:end]), expr[end:]
 		if number, rest, ok := strings.Cut(expr, "]"); ok && strings.HasPrefix(number, "[") && itemNumber(number[1:]) >= 0 {

@@ -40,10 +40,18 @@ spec:
 		"anyPattern, no words": {"anyPattern: [{spec: {=(hostNetwork): false}}]", []string{
 			"spec.hostNetwork: no pattern matches: anyPattern[0]: /spec/hostNetwork is true; the pattern asks for false",
 		}},
-		"deny":               {"message: never, deny: {}", []string{": never"}},
-		"deny, no words":     {"deny: {}", []string{": the conditions of deny are met"}},
-		"deny, no values":    {"message: 'never {{ request.object.nope }}', deny: {}", []string{": never {{ request.object.nope }}"}},
-		"foreach":            {"message: never, foreach: [{list: 'request.object.spec.containers', pattern: {image: 'b:*'}}]", []string{"spec.containers[app].image: never"}},
+		"deny":            {"message: never, deny: {}", []string{": never"}},
+		"deny, no words":  {"deny: {}", []string{": the conditions of deny are met"}},
+		"deny, no values": {"message: 'never {{ request.object.nope }}', deny: {}", []string{": never {{ request.object.nope }}"}},
+		"foreach":         {"message: never, foreach: [{list: 'request.object.spec.containers', pattern: {image: 'b:*'}}]", []string{"spec.containers[app].image: never"}},
+		"foreach, of several lists": {
+			"message: never, foreach: [{list: 'request.object.spec.[initContainers, containers][]', deny: {conditions: {all: [{key: ALL, operator: AnyNotIn, value: '{{ element.securityContext.drop[].to_upper(@) || `[]` }}'}]}}}]",
+			[]string{"spec.containers[app].securityContext.drop: never"},
+		},
+		"foreach, by a function": {
+			"message: never, foreach: [{list: 'request.object.spec.containers', deny: {conditions: {all: [{key: livenessProbe, operator: AllNotIn, value: '{{ element.keys(@)[] }}'}]}}}]",
+			[]string{"spec.containers[app]: never"},
+		},
 		"cel":                {"message: never, cel: {expressions: [{expression: '!object.spec.hostNetwork'}]}", []string{"spec.hostNetwork: never"}},
 		"cel that fails":     {"message: never, cel: {expressions: [{expression: 'object.spec.nope > 1'}]}", []string{": unknown, expression 'object.spec.nope > 1' resulted in error: no such key: nope"}},
 		"lines are one line": {"message: \"a\\n  b\", deny: {}", []string{": a b"}},

@@ -23,7 +23,7 @@ import (
 type body struct {
 	rule       *Rule
 	list       string
-	steps      []string // to the elements of the list
+	lists      [][]string // the steps to the lists that the elements stand in, one after another
 	scoped     *bool
 	context    []ContextEntry
 	conditions any // preconditions, of a foreach only
@@ -114,7 +114,7 @@ func (r *Rule) compileValidation(p *Policy) error {
 
 // body prepares a foreach, or the validation itself.
 func (r *Rule) body(f ForEach, at object.Path) (*body, error) {
-	out := &body{rule: r, at: at, list: f.List, steps: elementPath(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
+	out := &body{rule: r, at: at, list: f.List, lists: elementPaths(f.List), scoped: f.ElementScope, context: f.Context, conditions: f.Preconditions}
 	out.passed = &Response{Type: TypeValidate, Status: Pass, Message: "the rule is met"}
 	if f.Deny != nil {
 		out.denies, out.deny = true, f.Deny.Conditions
@@ -492,19 +492,43 @@ func (b *body) validateElements(outer *scope, elements []any, nesting int) (*Res
 
 // elementSteps are the steps to an element of a list, if they are known.
 func (b *body) elementSteps(outer *scope, i int) []string {
-	steps := b.steps
-	if steps == nil {
+	lists, from := b.lists, []string(nil)
+	if lists == nil {
 		rest, ok := strings.CutPrefix(strings.TrimSpace(b.list), "element.")
 		if !ok || outer.at == nil {
 			return nil
 		}
-		inner := elementPath("request.object." + rest)
-		if inner == nil {
-			return nil
-		}
-		steps = append(slices.Clone(outer.at), inner...)
+		lists, from = elementPaths("request.object."+rest), outer.at
 	}
-	return append(slices.Clone(steps), fmt.Sprint(i))
+	for j, steps := range lists {
+		steps = append(slices.Clone(from), steps...)
+		n := itemsAt(outer.e.subject.object, steps)
+		if i < n || j == len(lists)-1 {
+			return append(steps, fmt.Sprint(i))
+		}
+		i -= n
+	}
+	return nil
+}
+
+// itemsAt is how many items the list has to which steps lead.
+func itemsAt(tree any, steps []string) int {
+	for _, step := range steps {
+		switch t := tree.(type) {
+		case map[string]any:
+			tree = t[step]
+		case []any:
+			i := itemNumber(step)
+			if i < 0 || i >= len(t) {
+				return 0
+			}
+			tree = t[i]
+		default:
+			return 0
+		}
+	}
+	items, _ := tree.([]any)
+	return len(items)
 }
 
 var errTime = errors.New("the time for the rule has run out")

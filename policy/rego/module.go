@@ -131,7 +131,7 @@ func (m *Modules) compile(modules map[string]*ast.Module, files map[string][]byt
 
 func compileAll(modules map[string]*ast.Module, caps *ast.Capabilities) (c *ast.Compiler, err error) {
 	defer recovered(&err, "compiling")
-	c = guards().Compiler(NewCompiler(caps))
+	c = guards().Compiler(NewCompiler(guards().Capabilities(caps)))
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
@@ -184,7 +184,7 @@ func (m *Modules) refuseErrors(name string, text []byte, err error) {
 	}
 	message := first.Message
 	if len(list) > 1 {
-		message = fmt.Sprintf("%s (and %d more mistakes)", message, len(list)-1)
+		message = fmt.Sprintf("%s (not the only mistake: %d in all)", message, len(list))
 	}
 	m.refuse(name, text, at, message)
 }

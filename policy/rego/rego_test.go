@@ -4,6 +4,7 @@ package rego_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -236,22 +237,68 @@ func TestRefused(t *testing.T) {
 
 // TestHostile: rules that never end, or want all memory, are stopped.
 func TestHostile(t *testing.T) {
-	for name, source := range map[string]string{
-		"products": `deny contains "x" if { a := numbers.range(1, 5000); some i, j, k; a[i] + a[j] + a[k] == -1 }`,
-		"range":    `deny contains "x" if count(numbers.range(1, 100000000000)) == 1`,
-		"cidr":     `deny contains "x" if count(net.cidr_expand("0.0.0.0/0")) == 1`,
-		"text":     `deny contains "x" if count(concat("", [s | some i in numbers.range(1, 100000); some j in numbers.range(1, 100000); s := sprintf("%d%d", [i, j])])) == 1`,
+	const late, large = "takes longer than 50ms", "for a result of more than 4194304 bytes"
+	for name, test := range map[string]struct{ source, want string }{
+		"products": {`deny contains "x" if { a := numbers.range(1, 5000); some i, j, k; a[i] + a[j] + a[k] == -1 }`, late},
+		"text":     {`deny contains "x" if count(concat("", [s | some i in numbers.range(1, 100000); some j in numbers.range(1, 100000); s := sprintf("%d%d", [i, j])])) == 1`, late},
+		"range":    {`deny contains "x" if count(numbers.range(1, 100000000000)) == 1`, "it calls numbers.range " + large},
+		"cidr":     {`deny contains "x" if count(net.cidr_expand("0.0.0.0/0")) == 1`, "it calls net.cidr_expand " + large},
+		"bits":     {`deny contains "x" if bits.lsh(1, 400000000000) == 1`, "it calls bits.lsh " + large},
+		"paths":    {`deny contains "x" if { n := numbers.range(1, 12); g := {i: n | some i in n}; count(graph.reachable_paths(g, {1})) == 1 }`, "it calls graph.reachable_paths " + large},
 	} {
 		t.Run(name, func(t *testing.T) {
-			set := rego.LoadModules(map[string][]byte{"main.rego": []byte("package main\n\n" + source)}, nil, policy.Options{Timeout: 50 * time.Millisecond})
+			set := rego.LoadModules(map[string][]byte{"main.rego": []byte("package main\n\n" + test.source)}, nil, policy.Options{Timeout: 50 * time.Millisecond})
 			if len(set.Rules) != 1 {
 				t.Fatal(set.Problems)
 			}
 			v, _ := judge(set.Rules[0], pod(t))
-			if v.Outcome != verdict.Unknown || !strings.Contains(v.Findings[0].Message, "takes longer than 50ms") {
+			if v.Outcome != verdict.Unknown || !strings.Contains(v.Findings[0].Message, test.want) {
 				t.Errorf("got %s", said(v, true))
 			}
 		})
+	}
+}
+
+// TestDoubling: a file with a rule whose values double with every line is
+// refused, and others are not.
+func TestDoubling(t *testing.T) {
+	text := "package main\n\ndeny contains msg if {\n\tx0 := [input]\n"
+	for i := range 34 {
+		text += fmt.Sprintf("\tx%d := [x%d, x%d]\n", i+1, i, i)
+	}
+	files := map[string][]byte{
+		"doubling.rego": []byte(text + "\tmsg := json.marshal(x34)\n}\n"),
+		"good.rego":     []byte("package good\n\ndeny contains \"x\"\n"),
+	}
+	set := rego.LoadModules(files, nil, policy.Options{})
+	if len(set.Problems) != 1 || set.Problems[0].Position.File != "doubling.rego" || set.Problems[0].Position.Line == 0 ||
+		!strings.Contains(set.Problems[0].Message, "once it is written out") {
+		t.Errorf("got %v", set.Problems)
+	}
+	if len(set.Rules) != 1 || set.Rules[0].Info().Name != "rego.good.deny" {
+		t.Errorf("got %v", set.Rules)
+	}
+}
+
+// TestStuck: a rule that does not stop is given up, and at last not begun: values
+// that hold others many times are compared in one step.
+func TestStuck(t *testing.T) {
+	text := "package main\n\ndeny contains \"x\" if {\n\ta0 := [x | x := 1]\n\tb0 := [x | x := 1]\n"
+	for i := range 28 {
+		text += fmt.Sprintf("\ta%[2]d := [a%[1]d | some _ in [1, 2]]\n\tb%[2]d := [b%[1]d | some _ in [1, 2]]\n", i, i+1)
+	}
+	set := rego.LoadModules(map[string][]byte{"main.rego": []byte(text + "\ta28 != b28\n}\n")}, nil, policy.Options{Timeout: 10 * time.Millisecond})
+	if len(set.Rules) != 1 {
+		t.Fatal(set.Problems)
+	}
+	var got []string
+	for range 4 {
+		got = append(got, said(judge(set.Rules[0], pod(t))))
+	}
+	late := "unknown; its evaluation did not stop within 50ms"
+	want := []string{late, late, late, "unknown; it is no longer evaluated, since it did not stop in time 3 times"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

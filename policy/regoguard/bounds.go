@@ -21,13 +21,16 @@ const maxDigits = 64 << 10
 // bounds are the functions whose results may be far larger than their operands,
 // and how large. No operand is looked at further than the bound.
 var bounds = map[string]func(operands []*ast.Term) int{
-	"array.concat":              func(o []*ast.Term) int { return sized(lengthOf(o, 0), lengthOf(o, 1)) },
-	"array.flatten":             flatSize,
-	"base64.encode":             encodedSize,
-	"base64url.encode":          encodedSize,
-	"base64url.encode_no_pad":   encodedSize,
-	"bits.lsh":                  func(o []*ast.Term) int { return numbersOf(digitsOf(o), max(intOf(o, 1), 0)/3) },
-	"concat":                    func(o []*ast.Term) int { return sized(product(len(stringOf(o, 0)), lengthOf(o, 1)), totalOf(o, 1)) },
+	"array.concat":            func(o []*ast.Term) int { return sized(lengthOf(o, 0), lengthOf(o, 1)) },
+	"array.flatten":           flatSize,
+	"base64.encode":           encodedSize,
+	"base64url.encode":        encodedSize,
+	"base64url.encode_no_pad": encodedSize,
+	"bits.lsh":                func(o []*ast.Term) int { return numbersOf(digitsOf(o), max(intOf(o, 1), 0)/3) },
+	"concat":                  func(o []*ast.Term) int { return sized(product(len(stringOf(o, 0)), lengthOf(o, 1)), totalOf(o, 1)) },
+	"glob.match": func(o []*ast.Term) int {
+		return product(len(stringOf(o, 0))/4, len(stringOf(o, 2))/4)
+	},
 	"graph.reachable_paths":     pathsOf,
 	"graphql.is_valid":          parsedSize,
 	"graphql.parse":             parsedSize,
@@ -36,6 +39,8 @@ var bounds = map[string]func(operands []*ast.Term) int{
 	"graphql.parse_schema":      parsedSize,
 	"graphql.schema_is_valid":   parsedSize,
 	"hex.encode":                encodedSize,
+	"indexof":                   searchSize,
+	"indexof_n":                 searchSize,
 	"json.filter":               writtenSize,
 	"json.marshal":              writtenSize,
 	"json.marshal_with_options": writtenSize,
@@ -199,6 +204,11 @@ func product(a, b int) int {
 		return maxResult + 1
 	}
 	return a * b
+}
+
+// searchSize stands for how long it takes to look for one text in another.
+func searchSize(operands []*ast.Term) int {
+	return product(len(stringOf(operands, 0))/16, len(stringOf(operands, 1))/16)
 }
 
 // encodedSize returns how large a text is that is written in another way.

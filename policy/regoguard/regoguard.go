@@ -8,6 +8,9 @@ package regoguard
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -51,10 +54,22 @@ func New(caller string, declared []*ast.Builtin, further map[string]topdown.Buil
 	return g
 }
 
+// Plain returns what the library says with the names that functions have for
+// people.
+func Plain(text string) string { return strings.ReplaceAll(text, prefix, "") }
+
 // Builtins returns what a query needs beside the functions of the library.
 func (g *Guards) Builtins() map[string]*topdown.Builtin { return g.builtins }
 
-// Compiler makes a compiler refuse modules whose rules write out values that are
+// Capabilities adds the guards to what a compiler knows.
+func (g *Guards) Capabilities(c *ast.Capabilities) *ast.Capabilities {
+	for _, name := range slices.Sorted(maps.Keys(g.builtins)) {
+		c.Builtins = append(c.Builtins, g.builtins[name].Decl)
+	}
+	return c
+}
+
+// Compiler makes a compiler, which knows the guards, refuse modules whose rules write out values that are
 // far larger than they are, and let the others call the guards.
 func (g *Guards) Compiler(c *ast.Compiler) *ast.Compiler {
 	return c.WithStageAfterID(ast.StageBuildRequiredCapabilities, ast.CompilerStageDefinition{
@@ -70,9 +85,6 @@ func (g *Guards) Compiler(c *ast.Compiler) *ast.Compiler {
 		},
 	})
 }
-
-// Query makes what a compiled query calls the guards.
-func (g *Guards) Query(body ast.Body) { g.rename(body) }
 
 // rename makes the calls of a part of compiled modules go through the guards.
 func (g *Guards) rename(part any) {

@@ -5,6 +5,7 @@ package vap
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	celgo "github.com/google/cel-go/cel"
@@ -128,8 +129,19 @@ type expressionError struct {
 	err    *apiservercel.Error
 }
 
-// Error implements error.
-func (e *expressionError) Error() string { return e.err.Error() }
+// Error returns what the compiler says, without the source that it quotes: that
+// stands where the error is.
+func (e *expressionError) Error() string {
+	var out []string
+	for line := range strings.Lines(e.err.Error()) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "|") {
+			continue
+		}
+		out = append(out, strings.Replace(line, "ERROR: <input>:", "", 1))
+	}
+	return strings.Join(out, "; ")
+}
 
 // Unwrap returns what the compiler says.
 func (e *expressionError) Unwrap() error { return e.err }
@@ -153,10 +165,13 @@ func (c *compilation) compile(what string, accessor cel.ExpressionAccessor, decl
 	return c.keep(what, accessor, c.out.compiler.CompileCELExpression(accessor, declared, environment.NewExpressions))
 }
 
-// done returns the policy, or everything that is wrong with it.
+// done returns the policy, or all errors that are in it.
 func (c *compilation) done(policy string) (*compiled, error) {
+	for i, err := range c.errs {
+		c.errs[i] = fmt.Errorf("policy %s does not compile: %w", policy, err)
+	}
 	if err := errors.Join(c.errs...); err != nil {
-		return nil, fmt.Errorf("policy %s does not compile: %w", policy, err)
+		return nil, err
 	}
 	return c.out, nil
 }

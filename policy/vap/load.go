@@ -84,12 +84,22 @@ func (l *loader) each(docs []*object.Object, read func(*object.Object) (putInFor
 	}
 	wait.Wait()
 	for i, o := range docs {
-		if errs[i] != nil {
-			l.problem(o, culprit(o.Root, errs[i]), errs[i])
-		} else {
+		if errs[i] == nil {
 			finish[i]()
+			continue
+		}
+		for _, err := range single(errs[i]) {
+			l.problem(o, culprit(o.Root, err), err)
 		}
 	}
+}
+
+// single returns the errors of which one is made.
+func single(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what is wrapped deeper is one error
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // culprit returns where the expression stands that an error is about; nil where it

@@ -3,6 +3,7 @@
 package vap_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -290,6 +291,32 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got %v, want a problem that says %q", set.Problems, c.want)
 			}
 		})
+	}
+}
+
+// TestExpressionProblems holds that each wrong expression is told by itself, in one
+// line, where it stands.
+func TestExpressionProblems(t *testing.T) {
+	set := vap.Load(read(t, validatingPolicy("p", `validations: [
+  {expression: "object.spec.replicas <= "},
+  {expression: "objct.spec.replicas <= 5 || x"}]`)), enginepolicy.Options{})
+	var got []string
+	first := 0
+	for _, p := range set.Problems {
+		first = cmp.Or(first, p.Position.Line)
+		got = append(got, fmt.Sprintf("+%d: %s", p.Position.Line-first, p.Message))
+	}
+	want := []string{
+		"+0: policy p does not compile: validation: compilation failed: 1:25: Syntax error: mismatched input '<EOF>' expecting",
+		"+1: policy p does not compile: validation: compilation failed: 1:1: undeclared reference to 'objct' (in container ''); 1:29: undeclared reference to 'x' (in container '')",
+	}
+	if len(got) < len(want) {
+		t.Fatalf("got %q", got)
+	}
+	for i, w := range want {
+		if !strings.HasPrefix(got[i], w) || strings.Contains(got[i], "\n") {
+			t.Errorf("got  %q\nwant %q", got[i], w)
+		}
 	}
 }
 

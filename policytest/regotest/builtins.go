@@ -5,8 +5,11 @@ package regotest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	oparego "github.com/open-policy-agent/opa/v1/rego"
@@ -15,6 +18,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 
 	"sconce.dev/sconce/policy/rego"
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // builtin is a function that conftest has beside those of OPA.
@@ -125,9 +129,37 @@ func (t *Tests) call(b *builtin, at *ast.Location, operands []*ast.Term) (*ast.T
 	return nil, topdown.Halt{Err: fmt.Errorf("%s: %s", b.decl.Name, strings.Join(strings.Fields(err.Error()), " "))}
 }
 
+// guards bound what functions of the library build. Walk is none of them: it has
+// several results, which functions cannot have that the runner of tests is given.
+var guards = sync.OnceValue(func() *regoguard.Guards {
+	several := func(b *ast.Builtin) bool { return b.Relation }
+	return regoguard.New("the test", slices.DeleteFunc(slices.Clone(ast.Builtins), several), nil)
+})
+
+// guardsForRunner returns the guards as the runner of tests wants them.
+func guardsForRunner() []*tester.Builtin {
+	var out []*tester.Builtin
+	for _, b := range guards().Builtins() {
+		out = append(out, &tester.Builtin{Decl: b.Decl, Func: oparego.FunctionDyn(
+			&oparego.Function{Name: b.Decl.Name, Decl: b.Decl.Decl},
+			func(bctx oparego.BuiltinContext, operands []*ast.Term) (found *ast.Term, err error) {
+				err = b.Func(bctx, operands, func(t *ast.Term) error {
+					found = t
+					return nil
+				})
+				var halt topdown.Halt
+				if errors.As(err, &halt) {
+					err = oparego.NewHaltError(halt.Err)
+				}
+				return found, err
+			})})
+	}
+	return out
+}
+
 // forRunner returns the functions as the runner of tests wants them.
 func (t *Tests) forRunner() []*tester.Builtin {
-	var out []*tester.Builtin
+	out := guardsForRunner()
 	for i := range builtins {
 		b := &builtins[i]
 		out = append(out, &tester.Builtin{Decl: b.decl, Func: oparego.FunctionDyn(
@@ -141,7 +173,7 @@ func (t *Tests) forRunner() []*tester.Builtin {
 
 // forQuery returns the functions as a query wants them.
 func (t *Tests) forQuery() map[string]*topdown.Builtin {
-	out := map[string]*topdown.Builtin{}
+	out := maps.Clone(guards().Builtins())
 	for i := range builtins {
 		b := &builtins[i]
 		out[b.decl.Name] = &topdown.Builtin{Decl: b.decl, Func: func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {

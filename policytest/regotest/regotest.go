@@ -28,6 +28,7 @@ import (
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/rego"
+	"sconce.dev/sconce/policy/regoguard"
 	"sconce.dev/sconce/policytest"
 )
 
@@ -125,7 +126,7 @@ func (t *Tests) Run(ctx context.Context, file string) (*policytest.Report, error
 func (t *Tests) runModules(ctx context.Context, file string, modules map[string]*ast.Module, report *policytest.Report) error {
 	caps := rego.Capabilities(t.opts.Policy.AllowNetwork)
 	caps.Builtins = append(caps.Builtins, declared()...)
-	run := &run{tests: t, file: file, compiler: rego.NewCompiler(caps).WithEnablePrintStatements(true)}
+	run := &run{tests: t, file: file, compiler: guards().Compiler(rego.NewCompiler(guards().Capabilities(caps)).WithEnablePrintStatements(true))}
 	runner := tester.NewRunner().SetCompiler(run.compiler).SetStore(t.store).SetModules(modules).
 		SetTimeout(cmp.Or(t.opts.Timeout, defaultTimeout)).CapturePrintOutput(true).SetParallel(1).AddCustomBuiltins(t.forRunner())
 	results, err := start(ctx, runner)
@@ -268,7 +269,7 @@ func message(err error) string {
 		}
 		return text
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return regoguard.Plain(strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // errorPosition is where an error is.

@@ -176,3 +176,20 @@ func TestBroken(t *testing.T) {
 		t.Errorf("got %v, want an error at b/b.rego:4", err)
 	}
 }
+
+// TestBounds: tests do not build values that are far larger than they are.
+func TestBounds(t *testing.T) {
+	r := run(t, "a_test.rego", regotest.Options{Files: files("a_test.rego", `package a
+
+test_bits if bits.lsh(1, 400000000000) > 1
+
+test_mocked if {
+	x := json.marshal(1) with json.marshal as "seven"
+	x == "seven"
+}
+`)})
+	want(t, cases(r),
+		"a_test.rego:3 a test_bits broken: a_test.rego:3: eval_builtin_error: bits.lsh: the test calls bits.lsh for a result of more than 4194304 bytes",
+		"a_test.rego:5 a test_mocked passed",
+	)
+}

@@ -56,14 +56,14 @@ func (s *substitution) referencesIn(text, at string, left *int) (any, error) {
 func (s *substitution) resolve(reference, from string) (string, error) {
 	operator, to := pattern.OperatorOf(strings.Trim(reference, "$()"))
 	if to == "" {
-		return "", fmt.Errorf("the reference %s at %s has no path", reference, at(from))
+		return "", fmt.Errorf("the reference %s%s has no path", reference, at(from))
 	}
 	if !path.IsAbs(to) {
 		to = path.Join(from, to)
 	}
 	value := find(s.tree, "", to)
 	if value == nil {
-		return "", fmt.Errorf("the reference %s at %s leads to nothing", reference, at(from))
+		return "", fmt.Errorf("the reference %s%s leads to nothing", reference, at(from))
 	}
 	if text, ok := value.(string); ok {
 		return operator + text, nil
@@ -78,7 +78,7 @@ func (s *substitution) resolve(reference, from string) (string, error) {
 			return operator + strconv.FormatFloat(v, 'f', 6, 64), nil
 		}
 	}
-	return "", fmt.Errorf("the reference %s at %s leads to what is no text", reference, at(from))
+	return "", fmt.Errorf("the reference %s%s leads to what is no text", reference, at(from))
 }
 
 // find returns the scalar at a path, in which keys stand without their anchors. A path

@@ -212,7 +212,7 @@ func (s *substitution) key(key, path string, by replacement) (string, error) {
 	case string:
 		return v, nil
 	}
-	return "", fmt.Errorf("the variable in the key %q at %s is no text", key, at(path))
+	return "", fmt.Errorf("the variable in the key %q%s is no text", key, at(path))
 }
 
 func (s *substitution) walkList(of []any, path string, depth int, by replacement) (any, error) {
@@ -255,12 +255,12 @@ func same(a, b any) bool {
 	return false
 }
 
-// at says where a path is.
+// at says where a path is, of what is more than one text.
 func at(path string) string {
 	if path == "" {
-		return "the top"
+		return ""
 	}
-	return path
+	return " at " + path
 }
 
 // variablesIn replaces the variables in a text, and those in their values, until there
@@ -286,7 +286,7 @@ func (s *substitution) variablesIn(text, path string) (any, error) {
 				}
 			}
 			if text, err = s.insert(text, v, value); err != nil {
-				return nil, fmt.Errorf("the variable %s at %s: %w", v.name, at(path), err)
+				return nil, fmt.Errorf("the variable %s%s: %w", v.name, at(path), err)
 			}
 		}
 		if shallow {
@@ -341,7 +341,7 @@ func (s *substitution) variable(name, path string) (value any, shallow bool, err
 	}
 	value, err = s.lookup.Query(name)
 	if err != nil {
-		return nil, shallow, fmt.Errorf("the variable {{ %s }} at %s: %w", name, at(path), err)
+		return nil, shallow, fmt.Errorf("the variable {{ %s }}%s: %w", name, at(path), err)
 	}
 	return value, shallow, nil
 }
