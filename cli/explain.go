@@ -62,10 +62,10 @@ func explainPolicy(w io.Writer, i *policy.Info) {
 	p("%s severity%s\n", i.Severity, after(", ", i.Topic))
 	p("written in %s, at %s:%d (%s)\n\n", i.Language, i.Position.File, i.Position.Line, i.Policy)
 	if i.Description != "" {
-		p("Why\n%s\n\n", indent(wrap(i.Description, 78)))
+		p("Why\n%s\n\n", indent(wrap(i.Description)))
 	}
 	if i.Remediation != "" {
-		p("What to do\n%s\n\n", indent(wrap(i.Remediation, 78)))
+		p("What to do\n%s\n\n", indent(wrap(i.Remediation)))
 	}
 	p("Where it fails\n  %s\n", i.Action)
 	for _, needs := range []struct {
@@ -100,12 +100,12 @@ func explain(w io.Writer, c *v1alpha1.Control, frameworks map[string]string) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("%s: %s\n", c.Name, spec.Title)
 	p("%s severity, %s, %s/%s\n\n", spec.Severity, spec.Topic, spec.Layer, spec.Phase)
-	p("Why\n%s\n\n", indent(wrap(spec.Description, 78)))
-	p("What to do\n%s\n\n", indent(wrap(spec.Remediation, 78)))
+	p("Why\n%s\n\n", indent(wrap(spec.Description)))
+	p("What to do\n%s\n\n", indent(wrap(spec.Remediation)))
 	if fix := spec.Fix; fix != nil {
 		p("Fix (sconce fix makes it)\n%s\n", indent(strings.Join(fix.Steps(), "\n")))
 		if fix.Note != "" {
-			p("%s\n", indent(wrap("Before: "+fix.Note, 78)))
+			p("%s\n", indent(wrap("Before: "+fix.Note)))
 		}
 		p("\n")
 	}
@@ -156,8 +156,11 @@ func judged(spec *v1alpha1.ControlSpec) []string {
 
 func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
 
+// width is how many characters a line of an explanation has at most.
+const width = 78
+
 // wrap breaks a text into lines of at most width characters, at spaces.
-func wrap(s string, width int) string {
+func wrap(s string) string {
 	var b strings.Builder
 	col := 0
 	for i, word := range strings.Fields(s) {

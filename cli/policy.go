@@ -48,7 +48,7 @@ type policyFile struct {
 // readPolicies adds the policies that somebody named, and what stands beside them,
 // which may be their parameters. What is hidden (.kyverno-test) is left out.
 func readPolicies(l *baseline.Library, from string, v *bundle.Verifier) (mistakes []error, err error) {
-	before := l.Documents()
+	before, invalid := l.Documents(), len(l.InvalidPolicies())
 	files, release, err := policyFiles(from, v)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func readPolicies(l *baseline.Library, from string, v *bundle.Verifier) (mistake
 			mistakes = append(mistakes, err)
 		}
 	}
-	if len(mistakes) == 0 && l.Documents() == before {
+	if len(mistakes) == 0 && l.Documents() == before && len(l.InvalidPolicies()) == invalid {
 		return nil, fmt.Errorf("%s holds no policy: no ValidatingAdmissionPolicy, nothing of Kyverno or Gatekeeper, no Rego and no control of your own", from)
 	}
 	return mistakes, nil

@@ -279,7 +279,7 @@ func (c *compilation) readsOf(e celast.Expr) reads {
 // path.
 func fieldsOf(n celast.Expr, parts map[int64]bool) []string {
 	var of celast.Expr
-	field := ""
+	var field string
 	switch n.Kind() {
 	case celast.IdentKind:
 		return []string{n.AsIdent()}

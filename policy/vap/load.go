@@ -96,7 +96,7 @@ func (l *loader) each(docs []*object.Object, read func(*object.Object) (putInFor
 
 // single returns the errors of which one is made.
 func single(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what is wrapped deeper is one error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}

@@ -142,10 +142,10 @@ func configMap(namespace, name, metadata, data string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s, %s}\ndata: {%s}\n", namespace, name, metadata, data)
 }
 
-// clear returns an error while a report says that an object fails a rule.
-func (c *agentCluster) clear(t *testing.T, namespace, rule, name string) error {
-	if err := c.reported(t, namespace, rule, name); err == nil {
-		return fmt.Errorf("%s is still reported for %s", name, rule)
+// clear returns an error while a report says that the object "old" fails a rule.
+func (c *agentCluster) clear(t *testing.T, namespace, rule string) error {
+	if err := c.reported(t, namespace, rule, "old"); err == nil {
+		return fmt.Errorf("old is still reported for %s", rule)
 	}
 	return nil
 }
@@ -207,10 +207,10 @@ func TestAgentPolicies(t *testing.T) {
 	t.Run("a policy that is removed clears what it found", func(t *testing.T) {
 		folder.set("team.yaml", "")
 		poll(t, "nothing is denied", func() bool { return !isDenied() })
-		eventually(t, func() error { return c.clear(t, namespace, team, "old") })
+		eventually(t, func() error { return c.clear(t, namespace, team) })
 		eventually(t, func() error { return c.reported(t, namespace, debug, "old") })
 		c.Kubectl(t, "delete", "validatingadmissionpolicybinding", "colour")
-		eventually(t, func() error { return c.clear(t, namespace, colour, "old") })
+		eventually(t, func() error { return c.clear(t, namespace, colour) })
 		if m := a.metric("sconce_admission_denials_total"); strings.Contains(m, team) {
 			t.Errorf("it is still counted: %q", m)
 		}
@@ -223,7 +223,7 @@ func TestAgentPolicies(t *testing.T) {
 func (c *agentCluster) excusesPolicy(t *testing.T, namespace, rule string, isDenied func() bool) {
 	c.Apply(t, fmt.Sprintf("apiVersion: sconce.dev/v1alpha1\nkind: Exception\nmetadata: {name: team}\nspec: {controls: [%s, kyverno.no-such.rule], match: {namespaces: [%s], kinds: [ConfigMap]}, reason: it is a test, owner: tests, expires: \"2099-12-31\"}\n", rule, namespace))
 	poll(t, "the exception excuses", func() bool { return !isDenied() })
-	eventually(t, func() error { return c.clear(t, namespace, rule, "old") })
+	eventually(t, func() error { return c.clear(t, namespace, rule) })
 	poll(t, "a rule that is not there is told of", func() bool {
 		status, message := c.condition(t, "exceptions", "team", v1alpha1.Accepted)
 		return status == metav1.ConditionTrue && strings.Contains(message, "kyverno.no-such.rule")
@@ -267,7 +267,7 @@ func (c *agentCluster) installsKyverno(t *testing.T, namespace string) {
 		t.Errorf("a policy that Kyverno enforces is enforced twice: %v", err)
 	}
 	c.Kubectl(t, "delete", "crd", "clusterpolicies.kyverno.io")
-	eventually(t, func() error { return c.clear(t, namespace, rule, "old") })
+	eventually(t, func() error { return c.clear(t, namespace, rule) })
 }
 
 // keepsPolicies holds that a replica that cannot read where policies come from
