@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,14 +256,25 @@ func TestInstalledKinds(t *testing.T) {
 // while it cannot be read, and that nothing is told while nothing changes.
 func TestFolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		files := []PolicyFile{{"policies/a.yaml", []byte("a: 1")}}
-		var fails error
+		type content struct {
+			files []PolicyFile
+			err   error
+		}
+		var held atomic.Pointer[content]
+		holds := func(text string, err error) {
+			var files []PolicyFile
+			if text != "" {
+				files = []PolicyFile{{"policies/a.yaml", []byte(text)}}
+			}
+			held.Store(&content{files, err})
+		}
 		changed := newSignal()
-		f := newFolder(PolicySource{Name: "policies", Every: time.Second, Read: func(context.Context) ([]PolicyFile, error) { return files, fails }}, changed)
+		read := func(context.Context) ([]PolicyFile, error) { c := held.Load(); return c.files, c.err }
+		f := newFolder(PolicySource{Name: "policies", Every: time.Second, Read: read}, changed)
 		s := &sources{folders: []*folder{f}}
 		ctx, cancel := context.WithCancel(t.Context())
 		over := make(chan error, 1)
-		fails = errors.New("the registry does not answer")
+		holds("a: 1", errors.New("the registry does not answer"))
 		go func() { over <- f.Start(ctx) }()
 		s.wait(ctx)
 		told := func() bool {
@@ -296,16 +308,16 @@ func TestFolder(t *testing.T) {
 		}
 		check("never read", true, "before=", "policies: policies cannot be read: the registry does not answer")
 		check("still", false, "before=", "does not answer")
-		fails = nil
+		holds("a: 1", nil)
 		check("read", true, `policies/a.yaml="a: 1"`, "")
 		check("nothing changes", false, `policies/a.yaml="a: 1"`, "")
-		files = []PolicyFile{{"policies/a.yaml", []byte("a: 2")}}
+		holds("a: 2", nil)
 		check("changed", true, `policies/a.yaml="a: 2"`, "")
-		fails = errors.New("gone")
+		holds("a: 2", errors.New("gone"))
 		check("lost", true, `policies/a.yaml="a: 2"`, "gone")
-		fails, files = nil, nil
+		holds("", nil)
 		check("empty", true, "", "there is no policy")
-		files = []PolicyFile{{"policies/big.yaml", make([]byte, maxPolicyBytes+1)}}
+		holds(strings.Repeat("x", maxPolicyBytes+1), nil)
 		check("too large", true, "", "32 MiB")
 		cancel()
 		if err := <-over; err != nil {
