@@ -184,7 +184,7 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 	}
 	out := r.allow(Allowed)
 	out.Object = o.Ref
-	result := e.JudgeRequest(r.asked(o, opts), r.namespace(opts), r.goOn)
+	result := r.judge(e, o, opts)
 	if len(result.Findings) > 0 {
 		r.sort(e, result, opts, &out)
 	}
@@ -245,6 +245,14 @@ func (r *request) read(root *object.Node) (*object.Object, error) {
 		o.Namespace = strings.Clone(r.Namespace) // the name of a namespace, for that itself
 	}
 	return o, nil
+}
+
+// judge judges the request's object.
+func (r *request) judge(e *engine.Engine, o *object.Object, opts Options) *engine.Result {
+	if !e.Policies() {
+		return e.JudgeWhile(o, r.namespace(opts), r.goOn)
+	}
+	return e.JudgeRequest(r.asked(o, opts), r.namespace(opts), r.goOn)
 }
 
 // asked is the request as rules of policies see it.

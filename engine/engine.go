@@ -34,6 +34,7 @@ type Engine struct {
 	singles    []facts.Single // those that a rule needs
 	wholes     []facts.Whole
 	gathered   gathers // what rules of policies need of other objects
+	policies   bool    // some rule is one of a policy
 
 	counts sync.Pool // of *[]verdict.Counts, one for each rule, all zero
 
@@ -49,6 +50,7 @@ func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine 
 		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Named: b.Named, Today: today, Complete: b.Complete},
 	}
 	e.gathered = gathering(e.rules)
+	e.policies = slices.ContainsFunc(e.rules, func(r *baseline.Rule) bool { return r.Policy != nil })
 	for _, s := range all.Singles {
 		if e.needs(s.Kinds) {
 			e.singles = append(e.singles, s)
@@ -197,6 +199,10 @@ func (e *Engine) JudgeWhile(o *object.Object, namespace *object.Node, goOn func(
 	e.judgeAll(out)
 	return out
 }
+
+// Policies says whether some rule is one of a policy: only these look at more of a
+// request than its object.
+func (e *Engine) Policies() bool { return e.policies }
 
 // JudgeRequest is JudgeWhile for a request to the API server.
 func (e *Engine) JudgeRequest(r *policy.Request, namespace *object.Node, goOn func(*Result) bool) *Result {

@@ -4,16 +4,10 @@ package posture
 
 import "sconce.dev/sconce/object"
 
-// Namespaced says whether objects of a kind are in a namespace, as far as the
-// kind's name tells.
-func Namespaced(gk object.GroupKind) bool {
-	return object.Namespaced(gk)
-}
-
 // Place returns the object as it is once it is applied to a namespace: in that
 // one, unless it names another or is of a kind that has none.
 func Place(o *object.Object, namespace string) *object.Object {
-	if o.Namespace != "" || namespace == "" || !Namespaced(o.GroupKind()) {
+	if o.Namespace != "" || namespace == "" || !object.Namespaced(o.GroupKind()) {
 		return o
 	}
 	in := o.WithRoot(o.Root)

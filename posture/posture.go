@@ -191,7 +191,7 @@ func (r *part) keep(o *object.Object, asked []model) {
 		}
 	}
 	switch {
-	case !used || !Namespaced(o.GroupKind()):
+	case !used || !object.Namespaced(o.GroupKind()):
 	case o.Namespace == "":
 		r.unplaced++
 	default:

@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"iter"
 	"math"
 	"regexp"
 	"slices"
@@ -159,35 +160,49 @@ const (
 	isUnary
 )
 
+// outside yields the places of an expression that are in no quotes and no
+// parentheses.
+func outside(expr string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		depth := 0
+		var inQuote byte
+		for i := 0; i < len(expr); i++ {
+			c := expr[i]
+			switch {
+			case inQuote != 0:
+				switch c {
+				case '\\':
+					i++
+				case inQuote:
+					inQuote = 0
+				}
+			case c == '\'' || c == '"':
+				inQuote = c
+			case c == '(' || c == '[' || c == '{':
+				depth++
+			case c == ')' || c == ']' || c == '}':
+				depth--
+			case depth == 0:
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // binding returns how weak the weakest operator outside parentheses is.
 func binding(expr string) int {
 	out := isUnary
-	depth := 0
-	var inQuote byte
-	for i := 0; i < len(expr); i++ {
-		c := expr[i]
+	for i := range outside(expr) {
 		switch {
-		case inQuote != 0:
-			switch c {
-			case '\\':
-				i++
-			case inQuote:
-				inQuote = 0
-			}
-		case c == '\'' || c == '"':
-			inQuote = c
-		case c == '(' || c == '[' || c == '{':
-			depth++
-		case c == ')' || c == ']' || c == '}':
-			depth--
-		case depth > 0:
-		case c == '?' && i+1 < len(expr) && expr[i+1] == ' ':
+		case strings.HasPrefix(expr[i:], "? "):
 			return isTernary
 		case strings.HasPrefix(expr[i:], "||"):
 			out = min(out, isOr)
 		case strings.HasPrefix(expr[i:], "&&"):
 			out = min(out, isAnd)
-		case c == ' ':
+		case expr[i] == ' ':
 			out = min(out, isRelation)
 		}
 	}

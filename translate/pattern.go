@@ -263,27 +263,13 @@ func splitAnd(expr string) []string {
 	if binding(expr) != isAnd {
 		return []string{expr}
 	}
+	const operator = " && "
 	var out []string
-	depth, start := 0, 0
-	var inQuote byte
-	for i := 0; i < len(expr); i++ {
-		switch c := expr[i]; {
-		case inQuote != 0:
-			switch c {
-			case '\\':
-				i++
-			case inQuote:
-				inQuote = 0
-			}
-		case c == '\'' || c == '"':
-			inQuote = c
-		case c == '(' || c == '[' || c == '{':
-			depth++
-		case c == ')' || c == ']' || c == '}':
-			depth--
-		case depth == 0 && strings.HasPrefix(expr[i:], " && "):
+	start := 0
+	for i := range outside(expr) {
+		if strings.HasPrefix(expr[i:], operator) {
 			out = append(out, expr[start:i])
-			start = i + len(" && ")
+			start = i + len(operator)
 		}
 	}
 	return append(out, expr[start:])

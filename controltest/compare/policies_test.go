@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sconce.dev/sconce/object"
+	templates "sconce.dev/sconce/policy/gatekeeper"
 	"sconce.dev/sconce/policytest"
 	"sconce.dev/sconce/policytest/gator"
 	"sconce.dev/sconce/policytest/kyvernotest"
@@ -32,16 +33,23 @@ type policySuite struct {
 var policySuites = []policySuite{
 	{"Kyverno policies", "https://github.com/kyverno/policies", "policies", runKyverno, kyvernotest.IsTest},
 	{"Kyverno's own tests of its command line", "https://github.com/kyverno/kyverno", "kyverno/test/cli", runKyverno, kyvernotest.IsTest},
-	{"Gatekeeper library", "https://github.com/open-policy-agent/gatekeeper-library", "gatekeeper-library/library", runGator, func(name string) bool { return filepath.Base(name) == "suite.yaml" }},
+	{"Gatekeeper library", "https://github.com/open-policy-agent/gatekeeper-library", "gatekeeper-library/library", runGator(""), isSuite},
+	{"Gatekeeper library, by Rego where a template has CEL too", "https://github.com/open-policy-agent/gatekeeper-library", "gatekeeper-library/library", runGator(templates.Rego), isSuite},
 }
 
 func runKyverno(t *testing.T, file string) (*policytest.Report, error) {
 	return kyvernotest.Run(t.Context(), filepath.ToSlash(file), kyvernotest.Options{Now: time.Now(), ReadFile: os.ReadFile, ReadDir: names})
 }
 
-func runGator(t *testing.T, file string) (*policytest.Report, error) {
-	return gator.Run(t.Context(), filepath.ToSlash(file), gator.Options{Now: time.Now(), ReadFile: os.ReadFile})
+// runGator returns what runs suites with one engine of templates, or with the one
+// that Gatekeeper would take.
+func runGator(engine string) func(t *testing.T, file string) (*policytest.Report, error) {
+	return func(t *testing.T, file string) (*policytest.Report, error) {
+		return gator.Run(t.Context(), filepath.ToSlash(file), gator.Options{Now: time.Now(), ReadFile: os.ReadFile, Engine: engine})
+	}
 }
+
+func isSuite(name string) bool { return filepath.Base(name) == "suite.yaml" }
 
 // names returns the files of a folder.
 func names(dir string) ([]string, error) {

@@ -24,7 +24,6 @@ import (
 	"sconce.dev/sconce/generate/manifest"
 	"sconce.dev/sconce/generate/recording"
 	"sconce.dev/sconce/object"
-	"sconce.dev/sconce/posture"
 )
 
 // Kept is what is kept of an object.
@@ -40,7 +39,7 @@ type Kept struct {
 // of Secrets, nor texts that may be secret.
 func Keep(o *object.Object) *Kept {
 	k := &Kept{ref: o.Ref, network: network.Keep(o), own: keep(o)}
-	if o.Namespace == "" && k.network != nil && posture.Namespaced(o.GroupKind()) {
+	if o.Namespace == "" && k.network != nil && object.Namespaced(o.GroupKind()) {
 		k.source, k.renderer = o.Origin.Source, o.Origin.Renderer
 		if k.renderer == "" {
 			k.source = k.source[:strings.LastIndexAny(k.source, `/\`)+1]
@@ -243,7 +242,7 @@ func (g *generator) unnamed() (scattered bool) {
 	found := false
 	for _, k := range g.kept {
 		switch {
-		case k.ref.Namespace != "" || k.network == nil || !posture.Namespaced(k.ref.GroupKind()):
+		case k.ref.Namespace != "" || k.network == nil || !object.Namespaced(k.ref.GroupKind()):
 		case !found:
 			found, g.origin = true, &object.Origin{Source: k.source, Renderer: k.renderer}
 		case k.source != g.origin.Source || k.renderer != g.origin.Renderer:

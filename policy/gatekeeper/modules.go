@@ -33,17 +33,9 @@ func ReadCode(o *object.Object) (*Code, error) {
 	if src == nil {
 		return nil, nil
 	}
-	e := &regoEngine{modules: map[string]*ast.Module{}, texts: map[string]object.Path{}}
-	if err := e.parse(o, src); err != nil {
+	e, err := parsed(o, src, Options{})
+	if err != nil {
 		return nil, err
-	}
-	for _, name := range e.files() {
-		if err := e.check(o, name); err != nil {
-			return nil, err
-		}
-	}
-	for _, m := range e.modules {
-		rewriteLibs(m)
 	}
 	c := ast.NewCompiler().WithCapabilities(capabilities(false)).WithEnablePrintStatements(false)
 	c.Compile(e.modules)

@@ -49,8 +49,8 @@ const (
 	libsPackage = "libs"
 )
 
-// newRego compiles the Rego of a template.
-func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
+// parsed reads and checks the Rego of a template, and compiles nothing.
+func parsed(o *object.Object, src *regoSource, opts Options) (*regoEngine, error) {
 	e := &regoEngine{modules: map[string]*ast.Module{}, texts: map[string]object.Path{}, opts: opts}
 	if err := e.parse(o, src); err != nil {
 		return nil, err
@@ -62,6 +62,15 @@ func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
 	}
 	for _, m := range e.modules {
 		rewriteLibs(m)
+	}
+	return e, nil
+}
+
+// newRego compiles the Rego of a template.
+func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
+	e, err := parsed(o, src, opts)
+	if err != nil {
+		return nil, err
 	}
 	guards := guarded(false, opts.AllowNetwork)
 	e.compiler = guards.Compiler(ast.NewCompiler().WithCapabilities(guards.Capabilities(capabilities(opts.AllowNetwork))).WithEnablePrintStatements(false))

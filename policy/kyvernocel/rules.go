@@ -73,14 +73,6 @@ func (p *Policy) elsewhere(r *policy.Request) bool {
 	return namespace != "" && r.Subject().Namespace != namespace
 }
 
-// selects says whether the policy may be about a request.
-func (p *Policy) selects(r *policy.Request) bool {
-	return !p.elsewhere(r) && slices.ContainsFunc(p.variants, func(v *variant) bool {
-		matched, err := v.matcher.match(subjectOf(r))
-		return matched || err != nil
-	})
-}
-
 // responses are those of the policy that are about the request.
 func (p *Policy) responses(ctx context.Context, r *policy.Request) []Response {
 	if p.elsewhere(r) {
@@ -91,9 +83,6 @@ func (p *Policy) responses(ctx context.Context, r *policy.Request) []Response {
 
 // Judge implements policy.Rule.
 func (r *rule) Judge(ctx context.Context, req *policy.Request) (control.Verdict, bool) {
-	if r.info.Unsupported != "" {
-		return policy.Unknown(r.info.Unsupported), r.policy.selects(req)
-	}
 	responses := r.policy.responses(ctx, req)
 	if len(responses) == 0 {
 		return control.Verdict{}, false
