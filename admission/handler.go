@@ -186,7 +186,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, choose func(Engi
 	opts.FailurePolicy = policy
 	out := review.allow(Skipped)
 	switch {
-	case review.skipped():
+	case policy == "" && !review.plain(), policy != "" && review.skipped(e):
 	case unread != nil && policy == "":
 		out = review.unjudged("object", unread, opts)
 	case unread != nil:

@@ -26,7 +26,7 @@ import (
 // Deployment would be replaced without end. Unlike Review, it denies nothing.
 func Mutate(e *engine.Engine, req *admissionv1.AdmissionRequest, opts Options) Outcome {
 	r := request{AdmissionRequest: req}
-	if r.skipped() {
+	if !r.plain() {
 		return r.allow(Skipped)
 	}
 	opts.FailurePolicy = v1alpha1.FailOpen

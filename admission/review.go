@@ -77,7 +77,7 @@ func Enforced(b *baseline.Baseline, policy v1alpha1.FailurePolicy, least v1alpha
 	out := *b
 	out.Rules = nil
 	for _, r := range b.Rules {
-		if r.FailurePolicy == policy && strictness(r.Action) >= strictness(least) && admissible(r) {
+		if r.FailurePolicy == policy && strictness(r.Action) >= strictness(least) && admissible(r, b.Network != nil) {
 			out.Rules = append(out.Rules, r)
 		}
 	}
@@ -86,13 +86,14 @@ func Enforced(b *baseline.Baseline, policy v1alpha1.FailurePolicy, least v1alpha
 
 // admissible says whether a request tells all that a rule needs: one of a policy
 // that looks other objects up is left to the audit, as are rules about facts of
-// several objects, and one that cannot be run is in nobody's way.
-func admissible(r *baseline.Rule) bool {
+// several objects, and one that cannot be run is in nobody's way; nor is one that
+// would ask the network where the baseline does not let it.
+func admissible(r *baseline.Rule, network bool) bool {
 	if r.Policy == nil {
 		return true
 	}
 	info := r.Policy.Info()
-	return info.Unsupported == "" && len(info.Needs.Kinds) == 0 && !info.Needs.AnyKind && !info.Needs.Authorizer
+	return info.Unsupported == "" && len(info.Needs.Kinds) == 0 && !info.Needs.AnyKind && (!info.Needs.Outside || network) && !info.Needs.Authorizer
 }
 
 // strictness orders actions: 0 is the mildest.
@@ -103,8 +104,10 @@ func strictness(a v1alpha1.Action) int {
 // Review judges a request by the engine's rules. It is pure.
 //
 // What creates or updates an object is judged; of the requests to subresources,
-// only those that carry a whole pod (pods/ephemeralcontainers, pods/resize).
-// What is being deleted is never in the way of its deletion.
+// those that carry a whole pod (pods/ephemeralcontainers, pods/resize). Deletions,
+// connections and other subresources are judged by none but the rules of policies
+// that ask for them: see policy.Asking. What is being deleted is never in the way of
+// the end of its deletion.
 //
 // The failure policy is for what Sconce cannot do. What is unknown of an object,
 // or cannot be read of it, because it was made so large, is denied whatever the
@@ -120,12 +123,14 @@ func strictness(a v1alpha1.Action) int {
 // denied like any other.
 func Review(e *engine.Engine, req *admissionv1.AdmissionRequest, opts Options) Outcome {
 	r := request{AdmissionRequest: req}
-	if r.skipped() {
+	if r.skipped(e) {
 		return r.allow(Skipped)
 	}
 	var err error
-	if r.object, err = object.ReadJSON(req.Object.Raw, maxValues); err != nil {
-		return r.unreadable(e, "object", err, opts)
+	if len(req.Object.Raw) > 0 || r.Operation != admissionv1.Delete {
+		if r.object, err = object.ReadJSON(req.Object.Raw, maxValues); err != nil {
+			return r.unreadable(e, "object", err, opts)
+		}
 	}
 	if len(req.OldObject.Raw) > 0 {
 		if r.old, err = object.ReadJSON(req.OldObject.Raw, maxValues); err != nil {
@@ -157,20 +162,30 @@ func (r *request) goOn(result *engine.Result) bool {
 	return len(result.Findings) <= maxFindings && (r.late == nil || !r.late())
 }
 
-// skipped says whether the request is none that can be judged.
-func (r *request) skipped() bool {
-	switch r.Operation {
-	case admissionv1.Create, admissionv1.Update:
-	default:
-		return true
+// plain says whether the request creates or updates an object as controls judge it.
+func (r *request) plain() bool {
+	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
+		return false
 	}
 	switch r.SubResource {
 	case "":
-		return false
+		return true
 	case "ephemeralcontainers", "resize":
-		return r.Resource.Group != "" || r.Resource.Resource != "pods"
+		return r.Resource.Group == "" && r.Resource.Resource == "pods"
 	}
-	return true
+	return false
+}
+
+// skipped says whether the request is none that the engine's rules judge.
+func (r *request) skipped(e *engine.Engine) bool { return !r.plain() && !e.Asked(r.requests()) }
+
+// requests are those of the kind of the request: where it is to a subresource, the
+// kind of the object is not told.
+func (r *request) requests() policy.Requests {
+	kind := object.GroupKind{Group: r.Kind.Group, Kind: r.Kind.Kind}
+	return policy.Requests{
+		Operation: policy.Operation(r.Operation), Kind: kind, Version: r.Resource.Version, Resource: r.Resource.Resource, Subresource: r.SubResource, Sent: kind,
+	}
 }
 
 // review judges the request's object.
@@ -178,9 +193,13 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 	if r.letGo() {
 		return r.allow(Skipped)
 	}
-	o, err := r.read(r.object)
+	root, what := r.object, "object"
+	if r.Operation == admissionv1.Delete {
+		root, what = r.old, "oldObject"
+	}
+	o, err := r.read(root)
 	if err != nil {
-		return r.unreadable(e, "object", err, opts)
+		return r.unreadable(e, what, err, opts)
 	}
 	out := r.allow(Allowed)
 	out.Object = o.Ref
@@ -191,9 +210,9 @@ func (r *request) review(e *engine.Engine, opts Options) Outcome {
 	switch {
 	case !result.Cut || len(out.Denied) > 0:
 	case o.Small && len(result.Findings) <= maxFindings:
-		return r.unjudged("object", errGivenUp, opts) // it is not the object that takes time
+		return r.unjudged(what, errGivenUp, opts) // it is not the object that takes time
 	default:
-		return r.unreadable(e, "object", errGivenUp, opts)
+		return r.unreadable(e, what, errGivenUp, opts)
 	}
 	return r.answer(e, result, opts, out)
 }
@@ -241,14 +260,20 @@ func (r *request) read(root *object.Node) (*object.Object, error) {
 	o := objects[0]
 	// The reference outlives the tree, whose strings are parts of the request.
 	o.Ref = object.Ref{APIVersion: strings.Clone(o.APIVersion), Kind: strings.Clone(o.Kind), Namespace: strings.Clone(o.Namespace), Name: strings.Clone(o.Name)}
-	if o.Namespace == "" && o.GroupKind() != (object.GroupKind{Kind: "Namespace"}) {
+	if o.Namespace == "" && (o.GroupKind() != (object.GroupKind{Kind: "Namespace"}) || r.SubResource != "") {
 		o.Namespace = strings.Clone(r.Namespace) // the name of a namespace, for that itself
+	}
+	if o.Name == "" && r.SubResource != "" {
+		o.Name = strings.Clone(r.Name)
 	}
 	return o, nil
 }
 
 // judge judges the request's object.
 func (r *request) judge(e *engine.Engine, o *object.Object, opts Options) *engine.Result {
+	if !r.plain() {
+		return e.JudgeAsked(r.asked(o, opts), r.requests(), r.namespace(opts), r.goOn)
+	}
 	if !e.Policies() {
 		return e.JudgeWhile(o, r.namespace(opts), r.goOn)
 	}
@@ -261,8 +286,14 @@ func (r *request) asked(o *object.Object, opts Options) *policy.Request {
 		Object: o, Operation: policy.Operation(r.Operation), Resource: r.Resource.Resource, Subresource: r.SubResource,
 		User: &r.UserInfo, DryRun: r.DryRun != nil && *r.DryRun, Now: opts.Now,
 	}
-	if r.old != nil {
+	switch {
+	case r.Operation == admissionv1.Delete:
+		out.Object, out.Old = nil, o
+	case r.old != nil:
 		out.Old, _ = r.read(r.old) // what cannot be read is not there
+	}
+	if r.SubResource != "" {
+		out.Group, out.Version = r.Resource.Group, r.Resource.Version
 	}
 	return out
 }

@@ -53,12 +53,20 @@ type round struct {
 	done  signal // everything was seen for the first time
 	feeds sync.WaitGroup
 
+	// lacking are the groups of which it could not be found out what they serve.
+	lacking map[object.GroupKind]*verdict.Problem
+
 	mu      sync.Mutex
 	kinds   map[cluster.Kind]context.CancelFunc // that are followed
 	waiting map[cluster.Kind]bool               // those of which not everything was told yet
 	seen    bool                                // nothing was left to wait for, once
 	fresh   map[object.Ref]bool                 // new since the last settlement
 	since   time.Time                           // the first change that is not settled yet
+
+	// rest is until when what depends on changes is left, resting that it is woken
+	// then. They are those of settle.
+	rest    time.Time
+	resting bool
 }
 
 // Start audits until the context ends.
@@ -180,17 +188,28 @@ func (r *round) discover(ctx context.Context) {
 
 // discovery notes what kept kinds from being found.
 func (r *round) discovery(problems []verdict.Problem) {
-	everything := object.GroupKind{Kind: facts.AnyKind}
-	if len(problems) == 0 {
-		r.state.Problem(everything, nil)
-		return
+	lacking := map[object.GroupKind]*verdict.Problem{}
+	for i := range problems {
+		p := problems[i]
+		of := object.GroupKind{Kind: facts.AnyKind}
+		if p.Of.Group != "" && p.Of.Kind == cluster.AnyKind {
+			of = object.GroupKind{Group: p.Of.Group, Kind: facts.AnyKind}
+		}
+		if before := lacking[of]; before != nil {
+			p.Message = before.Message + "; " + p.Message
+		}
+		lacking[of] = &p
 	}
-	p := problems[0]
-	for _, other := range problems[1:] {
-		p.Message += "; " + other.Message
+	for of := range r.lacking {
+		if lacking[of] == nil {
+			r.state.Problem(of, nil)
+		}
 	}
-	r.log.Error("finding out which kinds the API serves", "error", p.Message)
-	r.state.Problem(everything, &p)
+	for of, p := range lacking {
+		r.log.Error("finding out which kinds the API serves", "error", p.Message)
+		r.state.Problem(of, p)
+	}
+	r.lacking = lacking
 }
 
 // lingering is how long a kind is followed that the API serves no more: its feed
@@ -229,11 +248,14 @@ func (r *round) forget(gk object.GroupKind) {
 }
 
 // later does something after a while, unless the round ends before.
-func (r *round) later(do func()) {
+func (r *round) later(do func()) { r.after(lingering, do) }
+
+// after does something when some time has passed, unless the round ends before.
+func (r *round) after(wait time.Duration, do func()) {
 	ctx, stop := r.child()
 	r.feeds.Go(func() {
 		defer stop()
-		pause(ctx, lingering)
+		pause(ctx, wait)
 		if ctx.Err() == nil {
 			do()
 		}
@@ -347,22 +369,60 @@ func (r *round) settle(ctx context.Context) {
 		if !ready {
 			continue
 		}
-		delta := r.state.Settle(ctx)
+		delta, all := r.settled(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if told {
 			r.together(delta, fresh)
-			if !since.IsZero() { // else it was settled together with others
-				r.metrics.rejudging.Observe(time.Since(since).Seconds())
-			}
 		} else {
-			told = true
 			r.done.raise()
 		}
-		setTime(r.metrics.lastSync, time.Now())
+		r.upToDate(all, told, since)
+		told = true
 		r.updated.raise()
 	}
+}
+
+// upToDate notes since when all verdicts are up to date, if they are.
+func (r *round) upToDate(all, told bool, since time.Time) {
+	if !all {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.since.IsZero() || !since.IsZero() && since.Before(r.since) {
+			r.since = since
+		}
+		return
+	}
+	if told && !since.IsZero() { // else it was settled together with others
+		r.metrics.rejudging.Observe(time.Since(since).Seconds())
+	}
+	setTime(r.metrics.lastSync, time.Now())
+}
+
+// leisure is how many times as long as it took to judge what depends on a change
+// is waited before what depends on the next is judged: an object that thousands look
+// up may change all the time.
+const leisure = 4
+
+// settled brings verdicts up to date: of what has changed at once, of what depends
+// on it when there is leisure. All says that nothing is left.
+func (r *round) settled(ctx context.Context) (delta audit.Delta, all bool) {
+	delta = r.state.SettleChanged(ctx)
+	if wait := time.Until(r.rest); wait > 0 && r.state.Depends() {
+		if !r.resting {
+			r.resting = true
+			r.after(wait, func() { r.wake.raise() })
+		}
+		return delta, false
+	}
+	r.resting = false
+	begun := time.Now()
+	more := r.state.Settle(ctx)
+	took := time.Since(begun)
+	r.rest = begun.Add((1 + leisure) * took)
+	delta.Appeared, delta.Cleared = append(delta.Appeared, more.Appeared...), append(delta.Cleared, more.Cleared...)
+	return delta, true
 }
 
 // together tells of findings that several objects together made appear on

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 
 	"sconce.dev/sconce/admission"
@@ -77,7 +76,7 @@ func (h *hooks) validating(b *baseline.Baseline, served []cluster.Kind) *admissi
 		Webhooks:   []admissionv1.ValidatingWebhook{},
 	}
 	for _, p := range policies {
-		rules := hookRules(admission.Enforced(b, p.policy, v1alpha1.Warn).Rules, served, admissionv1.Create, admissionv1.Update)
+		rules := askedOf(admission.Enforced(b, p.policy, v1alpha1.Warn).Rules, served)
 		if len(rules) == 0 {
 			continue
 		}
@@ -99,7 +98,7 @@ func (h *hooks) mutating(b *baseline.Baseline, served []cluster.Kind) *admission
 		ObjectMeta: metav1.ObjectMeta{Name: Name},
 		Webhooks:   []admissionv1.MutatingWebhook{},
 	}
-	rules := hookRules(remedied(b), served, admissionv1.Create)
+	rules := asking(askedOfControls(remedied(b), served, admissionv1.Create))
 	if len(rules) == 0 {
 		return out
 	}
@@ -141,40 +140,9 @@ func celString(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
 }
 
-// hookRules returns what a webhook is asked about: creations and updates of the
-// kinds that the rules judge, and the ways in which a pod is changed beside.
-func hookRules(rules []*baseline.Rule, served []cluster.Kind, operations ...admissionv1.OperationType) []admissionv1.RuleWithOperations {
-	if len(rules) == 0 {
-		return nil
-	}
-	chosen := asksAbout(rules)
-	resources := map[schema.GroupVersion][]string{}
-	for _, k := range served {
-		if !chosen(k.GroupKind) {
-			continue
-		}
-		gv := schema.GroupVersion{Group: k.Group, Version: k.Version}
-		resources[gv] = append(resources[gv], k.Resource)
-		if k.GroupKind == (object.GroupKind{Kind: "Pod"}) && slices.Contains(operations, admissionv1.Update) {
-			resources[gv] = append(resources[gv], "pods/ephemeralcontainers", "pods/resize")
-		}
-	}
-	var out []admissionv1.RuleWithOperations
-	for gv, names := range resources {
-		all := admissionv1.AllScopes
-		slices.Sort(names)
-		out = append(out, admissionv1.RuleWithOperations{
-			Operations: operations,
-			Rule:       admissionv1.Rule{APIGroups: []string{gv.Group}, APIVersions: []string{gv.Version}, Resources: names, Scope: &all},
-		})
-	}
-	slices.SortFunc(out, byGroup)
-	return out
-}
-
-// byGroup orders what is asked by group and version.
+// byGroup orders what is asked by group, version and operations.
 func byGroup(a, b admissionv1.RuleWithOperations) int {
-	return cmp.Or(slices.Compare(a.APIGroups, b.APIGroups), slices.Compare(a.APIVersions, b.APIVersions))
+	return cmp.Or(slices.Compare(a.APIGroups, b.APIGroups), slices.Compare(a.APIVersions, b.APIVersions), slices.Compare(a.Operations, b.Operations))
 }
 
 // keeper keeps the webhook configurations as the set in force wants them. It

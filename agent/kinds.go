@@ -10,6 +10,7 @@ import (
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/all"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 var secretKind = object.GroupKind{Kind: "Secret"}
@@ -56,10 +57,15 @@ func asksAbout(rules []*baseline.Rule) func(object.GroupKind) bool {
 	}
 }
 
+// isSpared says whether a policy about any kind is not about a kind.
+func isSpared(gk object.GroupKind) bool {
+	return gk.Group == v1alpha1.Group || slices.Contains(noise, gk)
+}
+
 // matchAny says whether one of the rules is about a kind; of facts.AnyKind,
 // whether about any kind of the group.
 func matchAny(rules []*baseline.Rule, gk object.GroupKind) bool {
-	spared := gk.Group == v1alpha1.Group || slices.Contains(noise, gk)
+	spared := isSpared(gk)
 	return slices.ContainsFunc(rules, func(r *baseline.Rule) bool {
 		return r.Matches(gk) && (!spared || names(r, gk)) || gk.Kind == facts.AnyKind && r.MatchesGroup(gk.Group)
 	})
@@ -75,9 +81,14 @@ func (s *set) reads(gk object.GroupKind) bool {
 	}
 	readers := s.audit.Readers(gk)
 	return slices.ContainsFunc(s.baseline.Rules, func(r *baseline.Rule) bool {
-		return slices.Contains(readers, r.Name) &&
-			(r.Policy == nil || r.Policy.Matches(gk) && names(r, gk) || slices.Contains(r.Policy.Info().Needs.Kinds, gk))
+		return slices.Contains(readers, r.Name) && (r.Policy == nil || r.Policy.Matches(gk) && names(r, gk) || looksUp(r, gk))
 	})
+}
+
+// looksUp says whether a rule of a policy looks up objects of a kind, which it
+// names, or all of whose group.
+func looksUp(r *baseline.Rule, gk object.GroupKind) bool {
+	return slices.ContainsFunc(r.Policy.Info().Needs.Kinds, func(of object.GroupKind) bool { return policy.Covers(of, gk) })
 }
 
 // misses says whether a kind is not read that a policy may look up, among

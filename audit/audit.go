@@ -300,7 +300,7 @@ func (s *State) Problem(gk object.GroupKind, p *verdict.Problem) {
 	default:
 		s.problems[gk] = *p
 	}
-	s.gathered.stale = true
+	s.gathered.touchAll()
 	for namespace := range s.spaces {
 		s.dirty[namespace] = true
 	}

@@ -3,11 +3,14 @@
 package audit
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"unique"
 
+	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
@@ -36,6 +39,7 @@ type finding struct {
 type said struct {
 	rule                            int
 	outcome                         verdict.Outcome
+	action                          v1alpha1.Action // what follows for this object
 	missing, excused                bool
 	element, path, message, file    string
 	exception, reason, owner, until string
@@ -90,13 +94,68 @@ func (s *State) replace(r *record, i int, result *engine.Result) Delta {
 		}
 		r.blocks = append(r.blocks, make([]block, i+1-len(r.blocks))...)
 	}
-	old, b := r.blocks[i], block{}
+	b := block{}
 	var full []verdict.Finding
 	if result != nil && len(result.Outcomes) > 0 {
 		b.outcomes = unique.Make(pack(result.Outcomes))
 		full = result.Findings
 		b.findings = s.hold(full)
 	}
+	return s.put(r, i, b, full)
+}
+
+// replaceSome is replace for what some of the rules say; what the others said
+// stays.
+func (s *State) replaceSome(r *record, i int, rules []int, result *engine.Result) Delta {
+	if len(r.blocks) <= i {
+		return s.replace(r, i, result)
+	}
+	old := r.blocks[i]
+	again := func(rule int) bool { _, found := slices.BinarySearch(rules, rule); return found }
+	packed := pack(result.Outcomes)
+	if old.outcomes != (block{}).outcomes {
+		for three := range slices.Chunk([]byte(old.outcomes.Value()), 3) {
+			if !again(int(three[0])<<8 | int(three[1])) {
+				packed += string(three)
+			}
+		}
+	}
+	b := block{}
+	if packed != "" {
+		b.outcomes = unique.Make(sortedOutcomes(packed))
+	}
+	type both struct {
+		finding
+		full verdict.Finding // of one that stays, nothing: it is not told again
+	}
+	var all []both
+	for k, f := range s.hold(result.Findings) {
+		all = append(all, both{f, result.Findings[k]})
+	}
+	for _, f := range old.findings {
+		if !again(f.said.Value().rule) {
+			all = append(all, both{finding: f})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b both) int { return cmp.Compare(a.said.Value().rule, b.said.Value().rule) })
+	var full []verdict.Finding
+	for _, x := range all {
+		b.findings, full = append(b.findings, x.finding), append(full, x.full)
+	}
+	return s.put(r, i, b, full)
+}
+
+// sortedOutcomes sorts packed outcomes by rule.
+func sortedOutcomes(packed string) string {
+	threes := slices.Collect(slices.Chunk([]byte(packed), 3))
+	slices.SortFunc(threes, bytes.Compare)
+	return string(bytes.Join(threes, nil))
+}
+
+// put puts a block in the place of another; full are its findings with all that
+// is known of them.
+func (s *State) put(r *record, i int, b block, full []verdict.Finding) Delta {
+	old := r.blocks[i]
 	r.blocks[i] = b
 	if old.outcomes != b.outcomes {
 		s.touch(r.ref.Namespace)
@@ -132,7 +191,7 @@ func (s *State) hold(full []verdict.Finding) []finding {
 	for i := range full {
 		f := &full[i]
 		v := said{
-			rule: s.rules[f.Control], outcome: f.Outcome, missing: f.Missing,
+			rule: s.rules[f.Control], outcome: f.Outcome, action: f.Action, missing: f.Missing,
 			element: f.Element, path: f.Path, message: f.Message, file: f.Position.File,
 		}
 		if x := f.Excepted; x != nil {
@@ -151,7 +210,7 @@ func (s *State) finding(ref object.Ref, f finding) verdict.Finding {
 	v := f.said.Value()
 	rule := s.e.Rules()[v.rule]
 	out := verdict.Finding{
-		Control: rule.Name, Outcome: v.outcome, Severity: rule.Severity, Action: rule.Action,
+		Control: rule.Name, Outcome: v.outcome, Severity: rule.Severity, Action: v.action,
 		Object: ref, Element: v.element, Path: v.path, Missing: v.missing, Message: v.message,
 		Position: object.Position{File: v.file}, Fingerprint: f.fingerprint(),
 	}

@@ -121,7 +121,8 @@ func (w *world) step(t *testing.T, s *audit.State) {
 		delete(w.objects, ref)
 		w.apply(t, s.Delete(ref))
 	case n < 17:
-		gk := pick(w, object.GroupKind{Kind: "Secret"}, object.GroupKind{Kind: "Service"}, object.GroupKind{Group: "rbac.authorization.k8s.io", Kind: facts.AnyKind}, object.GroupKind{Kind: facts.AnyKind})
+		gk := pick(w, object.GroupKind{Kind: "Secret"}, object.GroupKind{Kind: "Service"}, object.GroupKind{Group: "rbac.authorization.k8s.io", Kind: facts.AnyKind},
+			object.GroupKind{Kind: facts.AnyKind}, object.GroupKind{Group: "networking.k8s.io", Kind: facts.AnyKind})
 		p := verdict.Problem{Stage: verdict.Reading, Message: "may not list " + gk.Group + " " + gk.Kind, Of: gk}
 		if _, has := w.problems[gk]; has {
 			delete(w.problems, gk)
@@ -130,6 +131,8 @@ func (w *world) step(t *testing.T, s *audit.State) {
 		}
 		w.problems[gk] = p
 		s.Problem(gk, &p)
+	case n < 18:
+		w.apply(t, s.SettleChanged(context.Background()))
 	default:
 		w.apply(t, s.Settle(context.Background()))
 	}
@@ -156,7 +159,7 @@ func (w *world) scan(t *testing.T, e *engine.Engine) (findings []string, s *verd
 	s, err := e.Run(context.Background(), []snapshot.Unit{w}, 0, engine.Output{
 		Result: func(r *engine.Result) error {
 			for i := range r.Findings {
-				findings = append(findings, state(&r.Findings[i])+" "+r.Findings[i].Message)
+				findings = append(findings, state(&r.Findings[i])+" "+string(r.Findings[i].Action)+" "+r.Findings[i].Message)
 			}
 			return nil
 		},
@@ -174,7 +177,7 @@ func (w *world) scan(t *testing.T, e *engine.Engine) (findings []string, s *verd
 func (w *world) audited(s *audit.State) (findings []string) {
 	for _, namespace := range []string{"", "team-0", "team-1", "team-2"} {
 		for _, f := range s.Namespace(namespace).Findings {
-			findings = append(findings, state(&f)+" "+f.Message)
+			findings = append(findings, state(&f)+" "+string(f.Action)+" "+f.Message)
 		}
 	}
 	slices.Sort(findings)
@@ -219,6 +222,33 @@ func without(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
+// uniqueHost is a policy that looks up a kind in every group.
+const uniqueHost = `---
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: uniquehost}
+spec:
+  crd: {spec: {names: {kind: UniqueHost}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package uniquehost
+      same(a, b) { a.metadata.namespace == b.metadata.namespace; a.metadata.name == b.metadata.name }
+      violation[{"msg": msg}] {
+        host := input.review.object.spec.rules[_].host
+        other := data.inventory.namespace[_][version]["Ingress"][_]
+        re_match("^(extensions|networking.k8s.io)/.+$", version)
+        other.spec.rules[_].host == host
+        not same(other, input.review.object)
+        msg := sprintf("the host %v is taken", [host])
+      }
+---
+apiVersion: constraints.gatekeeper.sh/v1beta1
+kind: UniqueHost
+metadata: {name: hosts}
+spec: {match: {kinds: [{apiGroups: [networking.k8s.io], kinds: [Ingress]}]}}
+`
+
 // TestEqual holds that after any changes the audit says what a scan of the same
 // objects says.
 func TestEqual(t *testing.T) {
@@ -249,7 +279,18 @@ spec:
   - name: no-host-network
     match: {any: [{resources: {kinds: [Pod]}}]}
     validate: {message: no host network, pattern: {spec: {=(hostNetwork): "false"}}}
-`, baseline.Options{})
+  - name: by-labels
+    match: {any: [{resources: {kinds: [Pod]}}]}
+    validate:
+      message: no host network
+      failureAction: Enforce
+      failureActionOverrides: [{action: Audit, namespaceSelector: {matchLabels: {team: a}}}, {action: Audit, namespaces: [team-2]}]
+      pattern: {spec: {=(hostNetwork): "false"}}
+  - name: served
+    match: {any: [{resources: {kinds: [ServiceAccount, Pod]}}]}
+    context: [{name: services, apiCall: {urlPath: '/api/v1/namespaces/{{ request.namespace }}/services', jmesPath: 'items | length(@)'}}]
+    validate: {message: there are services, deny: {conditions: {all: [{key: '{{ services }}', operator: GreaterThan, value: 1}]}}}
+`+uniqueHost, baseline.Options{})
 	for seed := range uint64(12) {
 		w := &world{
 			r: rand.New(rand.NewPCG(seed, 0)), objects: map[object.Ref]*object.Object{},

@@ -210,7 +210,21 @@ func (w *whole) forgetAsked(name string) {
 // has changed since it was last called, and judges those that are not as they
 // were. It costs next to nothing if there are none. If the context ends, the
 // rest is left to the next call.
-func (s *State) Settle(ctx context.Context) Delta {
+func (s *State) Settle(ctx context.Context) Delta { return s.settleAll(ctx, true) }
+
+// SettleChanged is Settle that leaves to the next Settle what rules of policies say
+// of objects that have not changed themselves: one object that many look up may make
+// that much.
+func (s *State) SettleChanged(ctx context.Context) Delta { return s.settleAll(ctx, false) }
+
+// Depends says whether SettleChanged has left something to Settle.
+func (s *State) Depends() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.gathered.due) > 0
+}
+
+func (s *State) settleAll(ctx context.Context, dependents bool) Delta {
 	var delta Delta
 	for _, w := range s.wholes {
 		for _, name := range s.stale(w) {
@@ -224,7 +238,7 @@ func (s *State) Settle(ctx context.Context) Delta {
 			}
 		}
 	}
-	delta.add(s.settleGathered(ctx))
+	delta.add(s.settleGathered(ctx, dependents))
 	return delta
 }
 

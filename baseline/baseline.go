@@ -31,6 +31,8 @@ type Baseline struct {
 	ForbidInline bool
 	// Frameworks are the titles of the standards that controls refer to.
 	Frameworks map[string]string
+	// Network is what rules of policies may ask outside; nil for nothing.
+	Network *policy.Network
 	// Rules are the controls that are on, the most severe first, then by name.
 	Rules []*Rule
 
@@ -111,7 +113,8 @@ type Options struct {
 	// Complete says that what is judged is all that there is, whatever the
 	// baseline says.
 	Complete bool
-	// Only leaves just these controls on, Skip turns these off.
+	// Only leaves just these controls on, Skip turns these off. A name may be the
+	// beginning of those of a policy's rules: see Library.Covered.
 	Only, Skip []string
 	// Today is the day of which a rollout's stage holds; where it is zero all
 	// rollouts are over.
@@ -136,15 +139,17 @@ func (l *Library) Resolve(name string, opts Options) (*Baseline, error) {
 	if e == nil {
 		return nil, fmt.Errorf("unknown baseline %q; want %s", name, strings.Join(l.Baselines(), ", "))
 	}
-	for _, n := range slices.Concat(opts.Only, opts.Skip) {
-		if !l.has(n) {
-			return nil, fmt.Errorf("unknown control %q%s", n, suggestion(n, l.named()))
+	for _, names := range []*[]string{&opts.Only, &opts.Skip} {
+		var err error
+		if *names, err = l.expand(*names); err != nil {
+			return nil, err
 		}
 	}
 	choices := map[string]*choice{}
 	out := &Baseline{
 		Name: name, Title: e.doc.Spec.Title, Complete: opts.Complete, Frameworks: l.FrameworkTitles(),
-		known: l.has,
+		Network: l.networkOf(e.doc),
+		known:   l.has,
 	}
 	off := map[string]bool{} // of policies' rules, which are on if nothing is said of them
 	version, templates := l.choose(e.doc, choices, off, out)

@@ -412,6 +412,7 @@ func (l *Library) checkBaseline(e *entry[v1alpha1.Baseline]) Errors {
 	}
 	checkActions(&errs, e, "spec", s.Action, s.FailurePolicy)
 	checkRollout(&errs, e, "spec.rollout", s.Rollout)
+	checkNetwork(&errs, e, s.Network)
 	if s.KubernetesVersion != "" {
 		if _, err := control.ParseVersion(s.KubernetesVersion); err != nil {
 			errs = append(errs, e.errorf("spec.kubernetesVersion", "spec.kubernetesVersion: %v", err))

@@ -267,6 +267,41 @@ func (l *Library) has(name string) bool {
 // named are the names of all controls and of all rules of policies.
 func (l *Library) named() []string { return slices.Concat(l.Controls(), l.Policies()) }
 
+// Covered returns the names of what a name stands for: a control, a rule, or all
+// rules of a policy, as kyverno.require-labels does for
+// kyverno.require-labels.check-team. There are none where it stands for nothing.
+func (l *Library) Covered(name string) []string {
+	if l.has(name) {
+		return []string{name}
+	}
+	return slices.DeleteFunc(l.Policies(), func(rule string) bool { return name == "" || !strings.HasPrefix(rule, name+".") })
+}
+
+// expand returns the names of what names stand for.
+func (l *Library) expand(names []string) ([]string, error) {
+	var out []string
+	for _, n := range names {
+		covered := l.Covered(n)
+		if len(covered) == 0 {
+			return nil, fmt.Errorf("unknown control %q%s", n, suggestion(n, slices.Concat(l.named(), l.wholePolicies())))
+		}
+		out = append(out, covered...)
+	}
+	return out, nil
+}
+
+// wholePolicies returns what stands for all rules of a policy that has rules with
+// names of their own.
+func (l *Library) wholePolicies() []string {
+	var out []string
+	for _, rule := range l.Policies() {
+		if whole := rule[:strings.LastIndex(rule, ".")]; policy.IsName(whole) {
+			out = append(out, whole)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(out)))
+}
+
 // policyNotices tells of rules of policies that are on and are not what they
 // would be elsewhere; of those that judge nothing if all rules were asked for.
 func (l *Library) policyNotices(rules []*Rule, all bool) []verdict.Notice {
@@ -280,6 +315,7 @@ func (l *Library) policyNotices(rules []*Rule, all bool) []verdict.Notice {
 			Message: "cannot be run, so that what it is about is unknown: " + r.Policy.Info().Unsupported,
 		})
 	}
+	out = append(out, unbound(rules)...)
 	if !all {
 		return out
 	}
@@ -296,6 +332,26 @@ func (l *Library) policyNotices(rules []*Rule, all bool) []verdict.Notice {
 	}
 	for _, what := range slices.Sorted(maps.Keys(does)) {
 		out = append(out, told(verdict.OtherPolicy, does[what]))
+	}
+	return out
+}
+
+// unbound tells of rules that nothing puts in force: those that are judged the
+// same way once.
+func unbound(rules []*Rule) []verdict.Notice {
+	by := map[string][]*Rule{}
+	for _, r := range rules {
+		if r.Policy != nil && r.Policy.Info().Unbound != "" {
+			by[r.Policy.Info().Unbound] = append(by[r.Policy.Info().Unbound], r)
+		}
+	}
+	var out []verdict.Notice
+	for _, how := range slices.Sorted(maps.Keys(by)) {
+		what := by[how][0].Name
+		if more := len(by[how]) - 1; more > 0 {
+			what = fmt.Sprintf("%s and %d more", what, more)
+		}
+		out = append(out, verdict.Notice{Kind: verdict.UnboundPolicy, Subject: what, Position: by[how][0].Policy.Info().Position, Message: how})
 	}
 	return out
 }

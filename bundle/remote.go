@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"sconce.dev/sconce/policy/registry"
 )
 
 // RemoteOptions say how a registry is spoken to.
@@ -48,7 +49,7 @@ func (o RemoteOptions) options(ctx context.Context) []remote.Option {
 	}
 	return []remote.Option{
 		remote.WithContext(ctx), remote.WithAuthFromKeychain(keychain), remote.WithUserAgent(agent),
-		remote.WithTransport(guard{transport, o.PlainHTTP}),
+		remote.WithTransport(registry.Transport{RoundTripper: transport, Plain: o.PlainHTTP, Max: maxBody}),
 	}
 }
 
@@ -62,34 +63,6 @@ func (o RemoteOptions) parse(ref string) (name.Reference, error) {
 		return nil, fmt.Errorf("reading the reference %q: %w; want one like registry.example/policies/shop:1.4.0", ref, err)
 	}
 	return r, nil
-}
-
-// guard refuses plain HTTP to other machines, wherever a registry redirects to,
-// and answers without end.
-type guard struct {
-	http.RoundTripper
-	plain bool
-}
-
-var errPlain = errors.New("it would be spoken to over plain HTTP; use a registry with HTTPS, or allow plain HTTP")
-
-func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !g.plain && !loopback(r.URL.Hostname()) {
-		return nil, fmt.Errorf("the registry %s: %w", r.URL.Host, errPlain)
-	}
-	resp, err := g.RoundTripper.RoundTrip(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{&bounded{r: resp.Body, left: maxBody}, resp.Body}
-	}
-	return resp, err
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Push sends a bundle to a registry, under a tag or a digest, and returns the

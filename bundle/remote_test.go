@@ -32,6 +32,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/testing/ca"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	images "sconce.dev/sconce/policy/registry"
 )
 
 // serve runs a registry on this machine and returns a reference into it.
@@ -233,7 +235,7 @@ func TestPlainHTTP(t *testing.T) {
 		_, err := Pull(t.Context(), host+"/shop:1", RemoteOptions{Transport: unreached{t}})
 		wantError(t, err, "pulling "+host)
 	}
-	g := guard{unreached{t}, false}
+	g := images.Transport{RoundTripper: unreached{t}, Max: maxBody}
 	for url, want := range map[string]string{
 		"http://registry.example/": "over plain HTTP; use a registry with HTTPS", "https://registry.example/": "there is no network here",
 	} {

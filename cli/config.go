@@ -57,8 +57,8 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.policies, "policies", "p", nil, policiesUsage)
 	f.trustFlags.register(cmd)
 	f.chosen = func() bool { return flags.Changed("baseline") }
-	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls")
-	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls out")
+	flags.StringSliceVar(&f.controls, "control", nil, "run only these controls, rules of policies, or whole policies")
+	flags.StringSliceVar(&f.skip, "skip", nil, "leave these controls, rules of policies, or whole policies out")
 	flags.StringVar(&f.kubeVersion, "kube-version", "", "version of the clusters that the objects are for, as in 1.36 or 1.36.2 (default: the baseline's)")
 	flags.BoolVar(&f.complete, "complete", false, "what is scanned is all that there is in the cluster: what is not found does not exist")
 	_ = cmd.RegisterFlagCompletionFunc("baseline", completeFrom((*baseline.Library).Baselines))

@@ -5,6 +5,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -34,6 +35,7 @@ type convertPoliciesFlags struct {
 	seed       uint64
 	timeout    time.Duration
 	keep       bool
+	force      bool
 }
 
 func newConvertPolicies(s Streams) *cobra.Command {
@@ -66,6 +68,7 @@ The policies go to standard output, what became of each rule to standard error.`
 	flags.Uint64Var(&f.seed, "seed", 1, "where the generation of objects starts: the same seed makes the same objects")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long the proof of one rule may take")
 	flags.BoolVar(&f.keep, "keep-different", false, "write rules of which the translation differs, too")
+	flags.BoolVar(&f.force, "force", false, "with -o, overwrite files that this command has not written")
 	return cmd
 }
 
@@ -98,6 +101,7 @@ func (f *convertPoliciesFlags) run(ctx context.Context, s Streams, args []string
 		one := translate.Translate(ctx, list, opts)
 		result.Rules, result.Problems = append(result.Rules, one.Rules...), append(result.Problems, one.Problems...)
 	}
+	result.Distinct()
 	if err := f.write(s, result); err != nil {
 		return fmt.Errorf("convert policies: %w", err)
 	}
@@ -132,14 +136,14 @@ func readObjects(ctx context.Context, s Streams, paths []string, wanted func(obj
 }
 
 // byFolder groups policies by the folders that they stand in. Templates of
-// Gatekeeper go with the constraints of every folder.
+// Gatekeeper go with the constraints of every folder, exceptions with its policies.
 func byFolder(docs []*object.Object) [][]*object.Object {
 	var out [][]*object.Object
-	var templates []*object.Object
+	var everywhere []*object.Object
 	folders := map[string]int{}
 	for _, o := range docs {
-		if o.Kind == "ConstraintTemplate" {
-			templates = append(templates, o)
+		if o.Kind == "ConstraintTemplate" || o.Kind == "PolicyException" {
+			everywhere = append(everywhere, o)
 			continue
 		}
 		folder := filepath.Dir(o.Origin.Source)
@@ -152,7 +156,7 @@ func byFolder(docs []*object.Object) [][]*object.Object {
 		out[i] = append(out[i], o)
 	}
 	for i := range out {
-		out[i] = append(out[i], templates...)
+		out[i] = append(out[i], everywhere...)
 	}
 	return out
 }
@@ -211,13 +215,45 @@ func yamlFiles(folder string) []string {
 
 // write writes the translations.
 func (f *convertPoliciesFlags) write(s Streams, result *translate.Result) error {
-	info, err := os.Stat(f.output)
-	folder := err == nil && info.IsDir() || strings.HasSuffix(f.output, string(filepath.Separator))
-	if folder {
-		if err := os.MkdirAll(f.output, 0o755); err != nil {
+	files, err := f.files(result)
+	if err != nil {
+		return err
+	}
+	if f.output == "" {
+		for _, file := range files {
+			if _, err := s.Out.Write(file.text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, file := range files {
+		if err := f.mayWrite(file.name); err != nil {
 			return err
 		}
 	}
+	for _, file := range files {
+		if err := os.MkdirAll(filepath.Dir(file.name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file.name, file.text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outputFile is a file of translations.
+type outputFile struct {
+	name string
+	text []byte
+}
+
+// files returns what is written: a file for each rule in a folder, or one for all.
+func (f *convertPoliciesFlags) files(result *translate.Result) ([]outputFile, error) {
+	info, err := os.Stat(f.output)
+	folder := err == nil && info.IsDir() || strings.HasSuffix(f.output, string(filepath.Separator))
+	var out []outputFile
 	var all bytes.Buffer
 	for _, r := range result.Rules {
 		if len(r.Documents) == 0 || !r.Proven() && !f.keep {
@@ -225,31 +261,35 @@ func (f *convertPoliciesFlags) write(s Streams, result *translate.Result) error 
 		}
 		text, err := documentsText(r.Documents)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if folder {
-			name := filepath.Join(f.output, nameOf(r.Documents[0])+".yaml")
-			if err := os.WriteFile(name, text, 0o644); err != nil {
-				return err
-			}
+			out = append(out, outputFile{filepath.Join(f.output, translate.NameOf(r.Documents[0])+".yaml"), text})
 			continue
 		}
 		all.Write(text)
 	}
-	switch {
-	case folder:
-		return nil
-	case f.output != "":
-		return os.WriteFile(f.output, all.Bytes(), 0o644)
+	if !folder {
+		out = []outputFile{{f.output, all.Bytes()}}
 	}
-	_, err = s.Out.Write(all.Bytes())
-	return err
+	return out, nil
 }
 
-func nameOf(d translate.Document) string {
-	meta, _ := d["metadata"].(map[string]any)
-	name, _ := meta["name"].(string)
-	return name
+// mayWrite refuses to overwrite a file that holds something else than translations.
+func (f *convertPoliciesFlags) mayWrite(name string) error {
+	if f.force {
+		return nil
+	}
+	old, err := os.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case len(old) > 0 && !bytes.Contains(old, []byte(translate.Mark+": ")):
+		return fmt.Errorf("%s is there already, and holds no translation: nothing was written; name another file or folder with -o, or overwrite it with --force", name)
+	}
+	return nil
 }
 
 // documentsText writes documents as YAML.
@@ -258,7 +298,7 @@ func documentsText(docs []translate.Document) ([]byte, error) {
 	for _, d := range docs {
 		text, err := yaml.Marshal(d)
 		if err != nil {
-			return nil, fmt.Errorf("writing %s: %w", nameOf(d), err)
+			return nil, fmt.Errorf("writing %s: %w", translate.NameOf(d), err)
 		}
 		b.WriteString("---\n")
 		b.Write(text)

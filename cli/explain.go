@@ -21,7 +21,8 @@ func newExplain(s Streams) *cobra.Command {
 		Use:   "explain CONTROL",
 		Short: "Say what a control checks, why, and how to meet it",
 		Example: `  sconce explain privileged-container
-  sconce explain kyverno.require-labels.check-team -p policies/`,
+  sconce explain kyverno.require-labels.check-team -p policies/
+  sconce explain kyverno.require-labels -p policies/   # all its rules`,
 		Args: cobra.ExactArgs(1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -34,11 +35,16 @@ func newExplain(s Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if p := l.Policy(args[0]); p != nil {
-				explainPolicy(s.Out, p.Info())
+			c := l.Control(args[0])
+			if covered := l.Covered(args[0]); c == nil && len(covered) > 0 {
+				for i, name := range covered {
+					if i > 0 {
+						_, _ = fmt.Fprintln(s.Out)
+					}
+					explainPolicy(s.Out, l.Policy(name).Info())
+				}
 				return nil
 			}
-			c := l.Control(args[0])
 			if c == nil {
 				_ = tellInvalid(s, l) // it may be in one of these
 				_, err := l.Resolve(l.Baselines()[0], baseline.Options{Only: args})
@@ -68,6 +74,9 @@ func explainPolicy(w io.Writer, i *policy.Info) {
 		p("What to do\n%s\n\n", indent(wrap(i.Remediation)))
 	}
 	p("Where it fails\n  %s\n", i.Action)
+	if i.Unbound != "" {
+		p("In force: %s\n", i.Unbound)
+	}
 	for _, needs := range []struct {
 		is   bool
 		what string

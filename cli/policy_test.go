@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -107,6 +108,45 @@ spec:
 	} {
 		if code, out := run(step.args...); code != step.code || !strings.Contains(out, step.says) {
 			t.Errorf("sconce %s\nended with %d, want %d, and %q in\n%s", strings.Join(step.args, " "), code, step.code, step.says, out)
+		}
+	}
+}
+
+// TestPoliciesAskTheNetwork runs policies that call out: what the baseline does
+// not name is unknown, and is not called.
+func TestPoliciesAskTheNetwork(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"owner": ""}`)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	dir := t.TempDir()
+	files := map[string]string{
+		"policy.rego": "package main\n\ndeny contains \"nobody owns it\" if http.send({\"method\": \"GET\", \"url\": \"" + server.URL + "\"}).body.owner == \"\"\n",
+		"closed.yaml": "apiVersion: sconce.dev/v1alpha1\nkind: Baseline\nmetadata: {name: closed}\nspec: {title: Closed}\n",
+		"open.yaml":   "apiVersion: sconce.dev/v1alpha1\nkind: Baseline\nmetadata: {name: open}\nspec: {title: Open, network: {hosts: [\"" + host + "\"]}}\n",
+		"pod.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, test := range []struct {
+		baseline, want string
+		code, asked    int
+	}{
+		{"closed", `name the host "` + host + `" in spec.network.hosts`, 3, 0},
+		{"open", "nobody owns it", 1, 1},
+	} {
+		asked = 0
+		code, out := run("scan", "-p", in("policy.rego"), "-c", in(test.baseline+".yaml"), "-b", test.baseline, "--fail-on", "low,unknown", "-o", "json", in("pod.yaml"))
+		if code != test.code || !strings.Contains(strings.ReplaceAll(out, `\"`, `"`), test.want) || asked != test.asked {
+			t.Errorf("%s: exit code %d, %d calls, want %d and %d, and %q in\n%s", test.baseline, code, asked, test.code, test.asked, test.want, out)
 		}
 	}
 }

@@ -39,14 +39,14 @@ type Engine struct {
 	counts sync.Pool // of *[]verdict.Counts, one for each rule, all zero
 
 	mu     sync.RWMutex
-	byKind map[object.GroupKind][]int // indexes of rules
+	byKind map[object.GroupKind]*ofKind
 }
 
 // New returns an engine for a baseline. Ages and ends of life are those of the
 // day; a zero day leaves them unknown.
 func New(b *baseline.Baseline, x *baseline.Exceptions, today time.Time) *Engine {
 	e := &Engine{
-		rules: b.Rules, exceptions: x, baseline: b, byKind: map[object.GroupKind][]int{},
+		rules: b.Rules, exceptions: x, baseline: b, byKind: map[object.GroupKind]*ofKind{},
 		env: &facts.Env{Minor: b.Version.Minor(), Patch: b.Version.Patch(), Named: b.Named, Today: today, Complete: b.Complete},
 	}
 	e.gathered = gathering(e.rules)
@@ -92,6 +92,10 @@ type Result struct {
 	inline    *baseline.Inline
 	request   *policy.Request // what rules of policies are asked
 	only      which
+	some      []int // the only rules that are run; nil for all that only says
+	// asked, where it is set, is a request that none but those rules are run for
+	// that ask for it.
+	asked *policy.Requests
 
 	mask   secret.Mask // what must not be shown of the object, once masked is set
 	masked bool
@@ -111,25 +115,34 @@ const (
 	maxKindName = 512
 )
 
+// ofKind is what the rules have to do with a kind, by their indexes: matching are
+// about it, lookers and own look it up.
+type ofKind struct{ matching, lookers, own []int }
+
 // matching returns the rules for a kind.
-func (e *Engine) matching(gk object.GroupKind) []int {
+func (e *Engine) matching(gk object.GroupKind) []int { return e.ofKind(gk).matching }
+
+// ofKind returns what the rules have to do with a kind.
+func (e *Engine) ofKind(gk object.GroupKind) *ofKind {
 	e.mu.RLock()
-	rules, ok := e.byKind[gk]
+	k, ok := e.byKind[gk]
 	e.mu.RUnlock()
 	if ok {
-		return rules
+		return k
 	}
+	k = &ofKind{}
 	for i, r := range e.rules {
 		if r.Matches(gk) {
-			rules = append(rules, i)
+			k.matching = append(k.matching, i)
 		}
 	}
+	k.lookers, k.own = e.gathered.lookers(gk)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.byKind) < maxKinds && len(gk.Group)+len(gk.Kind) < maxKindName {
-		e.byKind[gk] = rules
+		e.byKind[gk] = k
 	}
-	return rules
+	return k
 }
 
 // Rules are the rules of the baseline. RuleOutcome.Rule is an index of them.
@@ -208,6 +221,28 @@ func (e *Engine) Policies() bool { return e.policies }
 func (e *Engine) JudgeRequest(r *policy.Request, namespace *object.Node, goOn func(*Result) bool) *Result {
 	out := &Result{Object: r.Subject(), namespace: namespace, goOn: goOn, request: r}
 	e.judgeAll(out)
+	return out
+}
+
+// Asked says whether a rule asks for requests that are no creations or updates of
+// objects.
+func (e *Engine) Asked(q policy.Requests) bool {
+	return slices.ContainsFunc(e.rules, func(r *baseline.Rule) bool { return asks(r, &q) })
+}
+
+// asks says whether a rule asks for requests. Where what is sent to a subresource is
+// of a kind of its own, that of the object is not told, and Judge decides.
+func asks(r *baseline.Rule, q *policy.Requests) bool {
+	a, ok := r.Policy.(policy.Asking)
+	return ok && (policy.IsSent(q.Sent) || a.Asks(*q))
+}
+
+// JudgeAsked is JudgeRequest for a request that neither creates nor updates an
+// object: by the rules of policies that ask for it, and by no control.
+func (e *Engine) JudgeAsked(r *policy.Request, q policy.Requests, namespace *object.Node, goOn func(*Result) bool) *Result {
+	out := &Result{Object: r.Subject(), namespace: namespace, goOn: goOn, request: r, asked: &q}
+	out.inline = e.baseline.Inline(out.Object, e.env.Today)
+	e.judgeOne(out, out.Object)
 	return out
 }
 

@@ -23,15 +23,16 @@ import (
 // gathers is what rules of policies need beside the object that they judge.
 type gathers struct {
 	rules []int // those that one object alone does not decide
-	kinds map[object.GroupKind]bool
-	every bool // objects of any kind may be looked up
+	// looks describes, for each of them, the kinds that it looks up; own says
+	// that of Namespaces it looks at none but that of the object.
+	looks [][]object.GroupKind
+	own   []bool
 }
 
 var namespaceKind = object.GroupKind{Kind: "Namespace"}
 
 // gathering says what the rules of a baseline need of other objects.
 func gathering(rules []*baseline.Rule) (out gathers) {
-	out.kinds = map[object.GroupKind]bool{}
 	for i, r := range rules {
 		if r.Policy == nil {
 			continue
@@ -41,26 +42,31 @@ func gathering(rules []*baseline.Rule) (out gathers) {
 			continue
 		}
 		out.rules = append(out.rules, i)
-		out.every = out.every || needs.AnyKind
-		for _, gk := range needed(needs) {
-			out.kinds[gk] = true
-		}
+		out.looks = append(out.looks, needed(needs))
+		out.own = append(out.own, needs.Namespaces && !needs.LooksUp(namespaceKind))
 	}
 	return out
 }
 
-// needed are the kinds that a rule looks up.
+// needed describes the kinds that a rule looks up.
 func needed(needs *policy.Needs) []object.GroupKind {
+	if needs.AnyKind {
+		return []object.GroupKind{policy.AnyKind}
+	}
 	out := slices.Clone(needs.Kinds)
 	if needs.Namespaces {
 		out = append(out, namespaceKind)
 	}
 	if needs.Authorizer {
-		for _, kind := range []string{"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} {
-			out = append(out, object.GroupKind{Group: "rbac.authorization.k8s.io", Kind: kind})
-		}
+		out = append(out, rightsKinds...)
 	}
 	return out
+}
+
+// rightsKinds are the kinds that say who may do what.
+var rightsKinds = []object.GroupKind{
+	{Group: "rbac.authorization.k8s.io", Kind: "Role"}, {Group: "rbac.authorization.k8s.io", Kind: "RoleBinding"},
+	{Group: "rbac.authorization.k8s.io", Kind: "ClusterRole"}, {Group: "rbac.authorization.k8s.io", Kind: "ClusterRoleBinding"},
 }
 
 // Gathers says whether an object must be kept until all were seen, since rules of
@@ -70,8 +76,36 @@ func (e *Engine) Gathers(gk object.GroupKind) (gathers, lookedUp bool) {
 	if len(e.gathered.rules) == 0 || gk.Group == facts.Group {
 		return false, false
 	}
-	lookedUp = e.gathered.every || e.gathered.kinds[gk]
-	return lookedUp || e.judgedAmong(gk), lookedUp
+	k := e.ofKind(gk)
+	return len(k.lookers)+len(k.own) > 0 || e.judgedAmong(gk), len(k.lookers)+len(k.own) > 0
+}
+
+// Lookers are the rules that look objects of a kind up, by their indexes; own
+// those that look up none but the namespace of the object that they judge.
+func (e *Engine) Lookers(gk object.GroupKind) (lookers, own []int) {
+	k := e.ofKind(gk)
+	return k.lookers, k.own
+}
+
+// lookers finds what Lookers tells.
+func (g *gathers) lookers(gk object.GroupKind) (lookers, own []int) {
+	for i, rule := range g.rules {
+		switch {
+		case !slices.ContainsFunc(g.looks[i], func(of object.GroupKind) bool { return policy.Covers(of, gk) }):
+		case gk == namespaceKind && g.own[i]:
+			own = append(own, rule)
+		default:
+			lookers = append(lookers, rule)
+		}
+	}
+	return lookers, own
+}
+
+// holds says whether all objects of the kinds that are described are gathered.
+func (g *gathers) holds(of object.GroupKind) bool {
+	return slices.ContainsFunc(g.looks, func(looks []object.GroupKind) bool {
+		return slices.ContainsFunc(looks, func(wide object.GroupKind) bool { return policy.Covers(wide, of) })
+	})
 }
 
 // judgedAmong says whether a rule that needs other objects is about a kind.
@@ -85,9 +119,15 @@ func (e *Engine) among(i int) bool {
 	return found
 }
 
-// JudgeAmong judges an object by those rules that need other objects, too.
-func (e *Engine) JudgeAmong(o *object.Object, cluster policy.Cluster) *Result {
-	out := &Result{Object: o, only: onlyAmong, inline: e.baseline.Inline(o, e.env.Today), request: &policy.Request{Object: o, Operation: policy.Create, Cluster: cluster, Now: e.env.Today}}
+// Among are the rules about a kind that need other objects, too, by their indexes.
+func (e *Engine) Among(gk object.GroupKind) []int {
+	return slices.DeleteFunc(slices.Clone(e.matching(gk)), func(i int) bool { return !e.among(i) })
+}
+
+// JudgeAmong judges an object by those rules that need other objects, too; by some
+// of them, where they are given in the order of their indexes.
+func (e *Engine) JudgeAmong(o *object.Object, cluster policy.Cluster, some []int) *Result {
+	out := &Result{Object: o, only: onlyAmong, some: some, inline: e.baseline.Inline(o, e.env.Today), request: &policy.Request{Object: o, Operation: policy.Create, Cluster: cluster, Now: e.env.Today}}
 	e.judgeOne(out, o)
 	return out
 }
@@ -103,6 +143,13 @@ const (
 
 // runs says whether a rule is run.
 func (e *Engine) runs(r *Result, i int) bool {
+	if r.asked != nil {
+		return asks(e.rules[i], r.asked)
+	}
+	if r.some != nil {
+		_, found := slices.BinarySearch(r.some, i)
+		return found
+	}
 	return r.only == allRules || (r.only == onlyAmong) == e.among(i)
 }
 
@@ -116,22 +163,19 @@ func (e *Engine) ask(out *Result, rule *baseline.Rule, o *object.Object) (v cont
 			v, applies = policy.Unknown(fmt.Sprintf("a fault in Sconce kept this from being judged; please report it: %v", r)), true
 		}
 	}()
-	if why := rule.Policy.Info().Unsupported; why != "" {
-		return policy.Unknown("Sconce cannot run this rule: " + why), true
-	}
 	if out.request == nil {
 		out.request = &policy.Request{Object: o, Operation: policy.Create, Now: e.env.Today}
 	}
+	out.request.Network = e.baseline.Network
 	if out.request.Cluster == nil && out.namespace != nil {
 		out.request.Cluster = oneNamespace{object.New(out.namespace, o.Origin)}
 	}
-	if unknown := policy.Once(out.request, unknownKey{}, o.Root.FirstUnknown); unknown != "" {
-		return policy.Unknown("a part of the object is not known: " + unknown), true
+	v, applies = rule.Policy.Judge(context.Background(), out.request)
+	if why := rule.Policy.Info().Unsupported; applies && why != "" {
+		v = policy.Unknown("Sconce cannot run this rule: " + why)
 	}
-	return rule.Policy.Judge(context.Background(), out.request)
+	return v, applies
 }
-
-type unknownKey struct{}
 
 // oneNamespace is a cluster of which the object's namespace is known.
 type oneNamespace struct{ namespace *object.Object }
@@ -143,8 +187,11 @@ func (c oneNamespace) Objects(gk object.GroupKind, _ string) ([]*object.Object, 
 	return nil, false
 }
 
-func (c oneNamespace) Kinds() ([]object.GroupKind, bool) {
-	return []object.GroupKind{namespaceKind}, false
+func (c oneNamespace) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
+	if policy.Covers(of, namespaceKind) {
+		return []object.GroupKind{namespaceKind}, false
+	}
+	return nil, false
 }
 
 func (c oneNamespace) Can(*authenticationv1.UserInfo, rbac.Request) (allowed, known bool) {
@@ -200,15 +247,17 @@ func (c *cluster) Objects(gk object.GroupKind, namespace string) ([]*object.Obje
 }
 
 // Kinds implements policy.Cluster.
-func (c *cluster) Kinds() ([]object.GroupKind, bool) {
-	out := make([]object.GroupKind, 0, len(c.byKind))
+func (c *cluster) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
+	var out []object.GroupKind
 	for gk := range c.byKind {
-		out = append(out, gk)
+		if policy.Covers(of, gk) {
+			out = append(out, gk)
+		}
 	}
 	slices.SortFunc(out, func(a, b object.GroupKind) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))
 	})
-	return out, c.all(object.GroupKind{})
+	return out, c.all(of)
 }
 
 // Can implements policy.Cluster.
@@ -226,21 +275,26 @@ func (c *cluster) Can(who *authenticationv1.UserInfo, what rbac.Request) (allowe
 			}
 		}
 		env := c.env
-		env.Complete = c.all(object.GroupKind{Group: "rbac.authorization.k8s.io", Kind: "ClusterRoleBinding"})
+		env.Complete = !slices.ContainsFunc(rightsKinds, func(gk object.GroupKind) bool { return !c.all(gk) })
 		c.roles = rbac.NewModel(kept, &env)
 	})
 	answer := c.roles.Can(rbac.Subject{Kind: "User", Name: who.Username}, who.Groups, what)
 	return answer.Allowed, answer.Allowed || len(answer.Unknown) == 0
 }
 
-// Complete says of which kinds nothing is missing, given those that could not be
-// read.
-func (e *Engine) Complete(unread map[object.GroupKind]bool) func(object.GroupKind) bool {
-	return func(gk object.GroupKind) bool {
-		if gk == (object.GroupKind{}) {
-			return e.env.Complete && len(unread) == 0
+// Complete says of which of the kinds that are looked up nothing is missing, given
+// those that could not be read: facts.AnyKind is all of a group, without a group
+// all kinds that there are.
+func (e *Engine) Complete(unread map[object.GroupKind]bool) func(of object.GroupKind) bool {
+	var missing []object.GroupKind
+	for gk := range unread {
+		if gk.Group == "" && (gk.Kind == "" || gk.Kind == facts.AnyKind) {
+			gk = policy.AnyKind
 		}
-		return e.env.Complete && !unread[object.GroupKind{}] && !unread[gk] && !unread[object.GroupKind{Group: gk.Group, Kind: facts.AnyKind}]
+		missing = append(missing, gk)
+	}
+	return func(of object.GroupKind) bool {
+		return e.env.Complete && e.gathered.holds(of) && !slices.ContainsFunc(missing, func(gk object.GroupKind) bool { return policy.Overlap(gk, of) })
 	}
 }
 
@@ -257,7 +311,7 @@ func (e *Engine) together(ctx context.Context, t *total, folds *folds, keep int)
 		results := make([]*Result, len(some))
 		inParallel(len(some), func(i int) {
 			if e.judgedAmong(some[i].GroupKind()) && !OldRevision(some[i]) {
-				results[i] = e.JudgeAmong(some[i], cluster)
+				results[i] = e.JudgeAmong(some[i], cluster, nil)
 			}
 		})
 		for i, r := range results {

@@ -78,9 +78,9 @@ func TestPoliciesTellNoSecret(t *testing.T) {
 	now, before := secretOf("grandcanyon12345", "moonriver-77-huckle"), secretOf("oldfaithful98765", "breakfast-61-tiffany")
 	other := object1(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: a}\n")
 	for name, r := range map[string]*engine.Result{
-		"judged":    e.JudgeAmong(now, nil),
+		"judged":    e.JudgeAmong(now, nil, nil),
 		"replaced":  e.JudgeRequest(&policy.Request{Object: now, Old: before, Operation: policy.Update}, nil, func(*engine.Result) bool { return true }),
-		"looked up": e.JudgeAmong(other, e.NewCluster([]*object.Object{now, before}, func(object.GroupKind) bool { return true })),
+		"looked up": e.JudgeAmong(other, e.NewCluster([]*object.Object{now, before}, func(object.GroupKind) bool { return true }), nil),
 	} {
 		if len(r.Findings) != 1 {
 			t.Fatalf("%s: got %d findings, want 1", name, len(r.Findings))

@@ -9,6 +9,7 @@ import (
 	"sconce.dev/sconce/facts"
 	"sconce.dev/sconce/facts/all"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 // Reads says whether a scan of a cluster needs the objects of a kind: a rule is
@@ -36,8 +37,7 @@ func (e *Engine) Readers(gk object.GroupKind) []string {
 // reads says whether a rule is about a kind, or about a fact that comes from it.
 func reads(r *baseline.Rule, gk object.GroupKind) bool {
 	if r.Policy != nil {
-		needs := &r.Policy.Info().Needs
-		return r.Policy.Matches(gk) || needs.AnyKind || slices.Contains(needed(needs), gk)
+		return r.Policy.Matches(gk) || slices.ContainsFunc(needed(&r.Policy.Info().Needs), func(of object.GroupKind) bool { return policy.Overlap(of, gk) })
 	}
 	if r.Matches(gk) || gk.Kind == facts.AnyKind && r.MatchesGroup(gk.Group) {
 		return true

@@ -78,6 +78,9 @@ type Info struct {
 	Position object.Position
 	// Needs is what it must know beside the request.
 	Needs Needs
+	// Unbound says how the rule is judged although nothing puts it in force, so
+	// that it does nothing elsewhere; empty where something does.
+	Unbound string
 	// Unsupported says why the rule cannot be run. Its verdict on everything that
 	// it may be about is unknown, with these words.
 	Unsupported string
@@ -87,10 +90,14 @@ type Info struct {
 type Needs struct {
 	// Namespaces says that it looks at the namespace of the object.
 	Namespaces bool
-	// Kinds are other objects that it looks up: parameters, inventory. AnyKind
-	// says that it may look up whatever there is.
+	// Kinds are other objects that it looks up: parameters, inventory; with Any in
+	// the place of the group or the kind, those of every group, or every kind of a
+	// group. AnyKind says that it may look up whatever there is.
 	Kinds   []object.GroupKind
 	AnyKind bool
+	// Outside says that it asks what no object of the cluster tells: an address,
+	// the global context.
+	Outside bool
 	// User says that its verdict depends on who asks, Authorizer on what they may
 	// do.
 	User, Authorizer bool
@@ -119,9 +126,10 @@ type Request struct {
 	// there, nil for a creation.
 	Object, Old *object.Object
 	Operation   Operation // Create where it is empty
-	// Resource is the plural name, Group that of the object; empty where they
-	// are not known.
+	// Resource is the plural name; empty where it is not known. Group and Version
+	// are those of the resource where what is sent to a subresource has others.
 	Resource, Subresource string
+	Group, Version        string
 	// User is who asks; nil where it is not known.
 	User   *authenticationv1.UserInfo
 	DryRun bool
@@ -129,6 +137,8 @@ type Request struct {
 	Now time.Time
 	// Cluster is what is known of other objects; nil for nothing.
 	Cluster Cluster
+	// Network is what may be asked outside; nil for nothing.
+	Network *Network
 	// Shared is what rules of one language make of the request once: see Once.
 	shared sync.Map
 }
@@ -176,9 +186,9 @@ type Cluster interface {
 	// Objects returns those of a kind, of one namespace or of all (""), in the
 	// order of their names. All says that there are no others.
 	Objects(gk object.GroupKind, namespace string) (objects []*object.Object, all bool)
-	// Kinds returns the kinds of which there are objects. All says that there are
-	// no others.
-	Kinds() (kinds []object.GroupKind, all bool)
+	// Kinds returns the kinds, among those that are described, of which there are
+	// objects: see Any. All says that there are no others.
+	Kinds(of object.GroupKind) (kinds []object.GroupKind, all bool)
 	// Can says whether somebody may do something, and whether that is known.
 	Can(who *authenticationv1.UserInfo, what rbac.Request) (allowed, known bool)
 }
@@ -200,9 +210,6 @@ func (r *Request) Namespace(name string) (namespace *object.Object, known bool) 
 
 // Options adjust how policies are read and run.
 type Options struct {
-	// AllowNetwork lets policies call out (http.send, registries, API calls).
-	// Without it, what would call is unknown.
-	AllowNetwork bool
 	// Timeout bounds one rule over one object; a second where it is zero.
 	Timeout time.Duration
 	// Coverage notes what is run; nil where nobody wants to know.

@@ -3,6 +3,9 @@
 package policy
 
 import (
+	"regexp"
+	"strings"
+
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
@@ -20,3 +23,38 @@ func Failed(path object.Path, message string) control.Verdict {
 func Unknown(reason string) control.Verdict {
 	return control.Verdict{Outcome: verdict.Unknown, Findings: []control.Finding{{Outcome: verdict.Unknown, Message: reason}}}
 }
+
+// inExpression stands between the reason and the expression that fails for it.
+const inExpression = ", in the expression "
+
+// maxQuoted is how much of an expression a message quotes, in characters.
+const maxQuoted = 60
+
+// Failing says why an expression of a policy cannot be evaluated: the reason,
+// and the beginning of the expression on one line.
+func Failing(reason, expression string) string {
+	quoted := []rune(strings.Join(strings.Fields(expression), " "))
+	if len(quoted) > maxQuoted {
+		quoted = append(quoted[:maxQuoted-1], '…')
+	}
+	return reason + inExpression + string(quoted)
+}
+
+// IsFailing says whether a message is one of Failing.
+func IsFailing(message string) bool { return strings.Contains(message, inExpression) }
+
+// failing is what the API server says of an expression that fails.
+var failing = regexp.MustCompile(`(?s)expression '(.*)' resulted in error: (.*)`)
+
+// Reworded says what the API server says of an expression that fails with the
+// reason first; another message as it is.
+func Reworded(message string) string {
+	return failing.ReplaceAllStringFunc(message, func(theirs string) string {
+		parts := failing.FindStringSubmatch(theirs)
+		return Failing(parts[2], parts[1])
+	})
+}
+
+// Hushed is the reason that is given where the one that an expression gives may
+// hold values of a Secret.
+const Hushed = "what fails may hold values of the Secret, and is left out"

@@ -97,7 +97,7 @@ func caseAbout(c *policytest.Case) string {
 func writeCoverage(b *strings.Builder, p painter, branches []policytest.Branch) {
 	b.WriteString("\n" + p.bold("  COVERED    RULES  BRANCHES  POLICY") + "\n")
 	for _, c := range coverages(branches) {
-		fmt.Fprintf(b, "%7.1f %%%9s%10s  %s\n", c.percent(), fmt.Sprintf("%d/%d", c.rulesHit, c.rules), fmt.Sprintf("%d/%d", c.branchesHit, c.branches), visible(c.policy))
+		fmt.Fprintf(b, "%7.1f %%%9s%10s  %s\n", c.percent(), ratio(c.rulesHit, c.rules), ratio(c.branchesHit, c.branches), visible(c.policy))
 	}
 	list := missed(branches)
 	if len(list) == 0 {
@@ -115,6 +115,14 @@ func writeCoverage(b *strings.Builder, p painter, branches []policytest.Branch) 
 		}
 		fmt.Fprintf(b, "  %s: %s%s\n      %s\n", placeText(m.Position), rule, way, visible(m.Text))
 	}
+}
+
+// ratio is how many there are of all; a dash where there is nothing to run.
+func ratio(hit, all int) string {
+	if all == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", hit, all)
 }
 
 // sum says how many cases there were.

@@ -32,7 +32,7 @@ func (w *ruleWriter) admission(name string) ([]Document, error) {
 		w.notes = append(w.notes, "failurePolicy is Fail: Kyverno denies where an expression in CEL fails, whatever the policy's own failurePolicy, which is about its webhook")
 	}
 	p.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{ResourceRules: w.about.rules, NamespaceSelector: w.about.namespaces}
-	p.Spec.MatchConditions = tidyConditions(w.about.conditions)
+	p.Spec.MatchConditions = tidyConditions(w.about)
 	var err error
 	if w.rules[0].Validation.CEL != nil {
 		err = w.native(p)
@@ -40,6 +40,9 @@ func (w *ruleWriter) admission(name string) ([]Document, error) {
 		err = w.written(p)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := w.afterEarlier(p); err != nil {
 		return nil, err
 	}
 	if _, err := vap.Compile(p); err != nil {
@@ -56,11 +59,11 @@ func (w *ruleWriter) admission(name string) ([]Document, error) {
 	return out, nil
 }
 
-func tidyConditions(list []admissionregistrationv1.MatchCondition) []admissionregistrationv1.MatchCondition {
-	for i := range list {
-		list[i].Expression = tidy(list[i].Expression)
+func tidyConditions(a *about) []admissionregistrationv1.MatchCondition {
+	for i := range a.conditions {
+		a.conditions[i].Expression = a.tidy(a.conditions[i].Expression)
 	}
-	return list
+	return a.conditions
 }
 
 // written fills in what the rule checks.
@@ -70,13 +73,15 @@ func (w *ruleWriter) written(p *admissionregistrationv1.ValidatingAdmissionPolic
 		return err
 	}
 	p.Spec.Variables = now.variables
-	expression := now.ok
-	switch {
-	case now.applies == always:
-	case strings.Contains(now.applies, "variables."):
-		expression = or(not(now.applies), expression)
-	default:
-		p.Spec.MatchConditions = append(p.Spec.MatchConditions, admissionregistrationv1.MatchCondition{Name: "preconditions", Expression: now.applies})
+	unless := never
+	for _, c := range []struct{ name, applies string }{{"preconditions", now.applies}, {"exceptions", not(now.excused)}} {
+		switch {
+		case c.applies == always:
+		case strings.Contains(c.applies, "variables."):
+			unless = or(unless, not(c.applies))
+		default:
+			p.Spec.MatchConditions = append(p.Spec.MatchConditions, admissionregistrationv1.MatchCondition{Name: c.name, Expression: c.applies})
+		}
 	}
 	if w.ratchets(now) {
 		before, err := w.failedBefore()
@@ -84,16 +89,26 @@ func (w *ruleWriter) written(p *admissionregistrationv1.ValidatingAdmissionPolic
 			return err
 		}
 		p.Spec.Variables = append(p.Spec.Variables, before...)
-		expression = or(expression, "variables.failedBefore")
+		unless = or(unless, "variables.failedBefore")
 	}
-	p.Spec.Validations = []admissionregistrationv1.Validation{w.validation(expression)}
+	if len(now.parts) == 0 {
+		now.parts = []checkPart{{ok: now.ok}}
+	}
+	for _, part := range now.parts {
+		v := w.validation(or(unless, part.ok))
+		if part.what != "" {
+			v.Message, v.MessageExpression = strings.TrimRight(v.Message, ".")+": "+part.what, ""
+		}
+		p.Spec.Validations = append(p.Spec.Validations, v)
+	}
 	return nil
 }
 
-// ratchets says whether an update may leave what failed before.
+// ratchets says whether an update may leave what failed before. With
+// preconditions Kyverno lets none be left.
 func (w *ruleWriter) ratchets(c *check) bool {
 	v := w.rules[0].Validation
-	if v.AllowExistingViolations != nil && !*v.AllowExistingViolations || !w.enforces() || c.readsOld {
+	if w.rules[0].Preconditions != nil || v.AllowExistingViolations != nil && !*v.AllowExistingViolations || !w.enforces() || c.readsOld {
 		return false
 	}
 	return slices.Contains(w.about.operations, policy.Update) && slices.Contains(w.about.operations, policy.Create)
@@ -155,7 +170,7 @@ func (w *ruleWriter) message(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	expr := tidy(o.q.must())
+	expr := w.about.tidy(o.q.must())
 	if strings.Contains(expr, "authorizer") || o.q.shape.kind() != stringValue {
 		return "", errors.New("it is no text")
 	}
@@ -179,8 +194,13 @@ func (w *ruleWriter) annotations() map[string]string {
 			out["policies.kyverno.io/"+key] = v
 		}
 	}
-	out["sconce.dev/translated-from"] = w.policy.Kind + " " + w.policy.Name + ", rule " + w.rules[0].Name
+	out[Mark] = w.origin()
 	return out
+}
+
+// origin names the rule.
+func (w *ruleWriter) origin() string {
+	return w.policy.Kind + " " + w.policy.Name + ", rule " + w.rules[0].Name
 }
 
 func (w *ruleWriter) failurePolicy() admissionregistrationv1.FailurePolicyType {
@@ -278,53 +298,6 @@ func (w *ruleWriter) binding(name, policyName, action string, selector *metav1.L
 		b.Spec.ParamRef = c.ParamRef
 	}
 	return b
-}
-
-// native takes over a rule that is CEL already.
-func (w *ruleWriter) native(p *admissionregistrationv1.ValidatingAdmissionPolicy) error {
-	r := w.rules[0]
-	c := r.Validation.CEL
-	if len(r.Context) > 0 || r.Preconditions != nil {
-		return errors.New("a rule in CEL has a context or preconditions in JMESPath, which Kyverno does not read")
-	}
-	rewrite := func(expr string) string { return expr }
-	if w.pods {
-		p.Spec.Variables = append(p.Spec.Variables, admissionregistrationv1.Variable{Name: "pod", Expression: podOf("object")})
-		if mentions(c, "oldObject.") || mentions(r.CELPreconditions, "oldObject.") {
-			p.Spec.Variables = append(p.Spec.Variables, admissionregistrationv1.Variable{Name: "oldPod", Expression: podOf("oldObject")})
-		}
-		rewrite = strings.NewReplacer(
-			"request.object.spec", "variables.pod.spec", "request.object.metadata", "variables.pod.metadata",
-			"oldObject.spec", "variables.oldPod.spec", "oldObject.metadata", "variables.oldPod.metadata",
-			"object.spec", "variables.pod.spec", "object.metadata", "variables.pod.metadata",
-		).Replace
-	}
-	applies := always
-	for _, m := range r.CELPreconditions {
-		expr := rewrite(m.Expression)
-		if expr != m.Expression {
-			applies = and(applies, "("+expr+")")
-			continue
-		}
-		p.Spec.MatchConditions = append(p.Spec.MatchConditions, m)
-	}
-	p.Spec.ParamKind = c.ParamKind
-	for _, v := range c.Variables {
-		p.Spec.Variables = append(p.Spec.Variables, admissionregistrationv1.Variable{Name: v.Name, Expression: rewrite(v.Expression)})
-	}
-	for _, v := range c.Expressions {
-		v.Expression, v.MessageExpression = rewrite(v.Expression), rewrite(v.MessageExpression)
-		v.Message = oneLine(cmp.Or(v.Message, r.Validation.Message))
-		if applies != always {
-			v.Expression = "!(" + applies + ") || (" + v.Expression + ")"
-		}
-		p.Spec.Validations = append(p.Spec.Validations, v)
-	}
-	for _, a := range c.AuditAnnotations {
-		a.ValueExpression = rewrite(a.ValueExpression)
-		p.Spec.AuditAnnotations = append(p.Spec.AuditAnnotations, a)
-	}
-	return nil
 }
 
 // document returns an object as maps and lists, without what an API server adds.

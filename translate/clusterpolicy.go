@@ -36,7 +36,12 @@ type check struct {
 	// applies is the condition on which the rule is about the object, beside what
 	// it matches; ok that the object passes.
 	applies, ok string
-	readsOld    bool
+	// skips is the condition on which the check itself finds that it is not about
+	// the object; excused that a PolicyException leaves the object out.
+	skips, excused string
+	// parts are what ok consists of, where each has a message of its own.
+	parts    []checkPart
+	readsOld bool
 }
 
 var podShape = shape{reflect.TypeFor[corev1.PodTemplateSpec]()}
@@ -224,7 +229,7 @@ func podOf(object string) string {
 // check writes the rule for the object, or for what it was.
 func (w *ruleWriter) check(old bool) (*check, error) {
 	s := w.searcher(old)
-	out := &check{}
+	out := &check{skips: never}
 	if w.pods {
 		name, of := "pod", "object"
 		if old {
@@ -240,10 +245,11 @@ func (w *ruleWriter) check(old bool) (*check, error) {
 	if out.applies, err = s.conditions(r.Preconditions); err != nil {
 		return nil, fmt.Errorf("preconditions: %w", err)
 	}
+	if out.excused, err = w.excused(s); err != nil {
+		return nil, err
+	}
 	v := r.Validation
 	switch {
-	case v.CEL != nil:
-		return out, nil
 	case v.Deny != nil:
 		denied, err := s.conditions(v.Deny.Conditions)
 		if err != nil {
@@ -255,11 +261,13 @@ func (w *ruleWriter) check(old bool) (*check, error) {
 		if w.pods {
 			root = subject{expr: s.pod.expr, shape: podShape}
 		}
-		out.ok, err = w.patterns(s, root, v.Pattern, v.AnyPattern)
+		var found verdicts
+		found, err = w.patterns(s, root, v.Pattern, v.AnyPattern)
+		out.ok, out.skips = found.admit, found.skip
 	case len(v.ForEach) > 0:
 		out.ok, err = w.forEach(s, v.ForEach, 0)
 	case v.PodSecurity != nil:
-		err = errors.New("podSecurity is not translated: sconce generate policies -b pss-" + v.PodSecurity.Level + " makes policies of the same level")
+		err = w.podSecurity(v.PodSecurity, out, old)
 	case v.Manifests != nil:
 		err = errors.New("manifests verifies signatures of YAML, which CEL cannot")
 	case v.Assert != nil:
@@ -272,18 +280,23 @@ func (w *ruleWriter) check(old bool) (*check, error) {
 		w.quirk = true
 		w.notes = append(w.notes, "it compares two values of the object: Kyverno reads * and ? in one of them as wildcards, the translation compares them as they are")
 	}
-	out.ok = tidy(out.ok)
-	out.applies = tidy(out.applies)
+	out.ok = w.about.tidy(out.ok)
+	out.applies, out.excused, out.skips = w.about.tidy(out.applies), w.about.tidy(out.excused), w.about.tidy(out.skips)
 	return out, err
 }
 
-// tidy selects fields that every object has without asking whether it has.
-func tidy(expr string) string {
-	return strings.NewReplacer(
-		"object.?metadata.?", "object.metadata.?", "object.?metadata[?", "object.metadata[?",
-		"oldObject.?metadata.?", "oldObject.metadata.?",
-		"variables.pod.?spec.?", "variables.pod.spec.?", "variables.oldPod.?spec.?", "variables.oldPod.spec.?",
-	).Replace(expr)
+// tidy selects fields that every object has without asking whether it has. What is
+// created was nothing before, and what is deleted is nothing any more: there, it is
+// asked.
+func (a *about) tidy(expr string) string {
+	fields := []string{"variables.pod.?spec.?", "variables.pod.spec.?", "variables.oldPod.?spec.?", "variables.oldPod.spec.?"}
+	if !slices.Contains(a.operations, policy.Create) {
+		fields = append(fields, "oldObject.?metadata.?", "oldObject.metadata.?")
+	}
+	if !slices.Contains(a.operations, policy.Delete) {
+		fields = append(fields, "object.?metadata.?", "object.metadata.?", "object.?metadata[?", "object.metadata[?")
+	}
+	return strings.NewReplacer(fields...).Replace(expr)
 }
 
 // addContext declares the variables of a rule that are values or queries.
@@ -305,7 +318,7 @@ func (w *ruleWriter) addContext(s *searcher, entries []kyverno.ContextEntry, out
 			s.variables[c.Name] = q
 			continue
 		}
-		out.variables = append(out.variables, admissionregistrationv1.Variable{Name: name, Expression: tidy(q.must())})
+		out.variables = append(out.variables, admissionregistrationv1.Variable{Name: name, Expression: w.about.tidy(q.must())})
 		declared := query{expr: "variables." + name, shape: q.shape, noWildcard: q.noWildcard}
 		s.variables[c.Name] = declared
 	}
@@ -349,33 +362,33 @@ func (w *searcher) contextVariable(v *kyverno.Variable) (query, error) {
 }
 
 // patterns writes a pattern, or several of which one must match.
-func (w *ruleWriter) patterns(s *searcher, root subject, one, several any) (string, error) {
+func (w *ruleWriter) patterns(s *searcher, root subject, one, several any) (verdicts, error) {
 	p := &patternWriter{names: slices.Clone(s.names), searcher: s}
 	if one != nil {
 		m, ok := one.(map[string]any)
 		if !ok {
-			return "", errors.New("the pattern is no map")
+			return verdicts{}, errors.New("the pattern is no map")
 		}
-		v, err := p.mapping(root, m)
-		return v.admit, err
+		return p.mapping(root, m)
 	}
 	list, ok := several.([]any)
 	if !ok {
-		return "", errors.New("anyPattern is no list")
+		return verdicts{}, errors.New("anyPattern is no list")
 	}
 	var oks, skips []string
 	for _, x := range list {
 		m, ok := x.(map[string]any)
 		if !ok {
-			return "", errors.New("a pattern of anyPattern is no map")
+			return verdicts{}, errors.New("a pattern of anyPattern is no map")
 		}
 		v, err := p.mapping(root, m)
 		if err != nil {
-			return "", err
+			return verdicts{}, err
 		}
 		oks, skips = append(oks, v.ok), append(skips, v.skip)
 	}
-	return or(append(oks, and(skips...))...), nil
+	skip := and(skips...)
+	return verdicts{ok: or(oks...), skip: skip, admit: or(append(oks, skip)...)}, nil
 }
 
 // maxNesting is how deep loops may stand in loops.
@@ -423,15 +436,10 @@ func (w *ruleWriter) loop(s *searcher, f *kyverno.ForEach, depth int) (string, e
 		}
 	}
 	s.missing = nil
-	applies, err := s.conditions(f.Preconditions)
+	applies, err := s.present(f.Preconditions)
 	if err != nil {
 		return "", fmt.Errorf("preconditions: %w", err)
 	}
-	var there []string
-	for _, m := range s.missing {
-		there = append(there, m+".hasValue()")
-	}
-	applies = and(append(there, applies)...)
 	ok := always
 	switch {
 	case f.Deny != nil:
@@ -441,7 +449,9 @@ func (w *ruleWriter) loop(s *searcher, f *kyverno.ForEach, depth int) (string, e
 		}
 		ok = not(denied)
 	case f.Pattern != nil, f.AnyPattern != nil:
-		ok, err = w.patterns(s, subject{expr: item, shape: list.shape.elem()}, f.Pattern, f.AnyPattern)
+		var found verdicts
+		found, err = w.patterns(s, subject{expr: item, shape: list.shape.elem()}, f.Pattern, f.AnyPattern)
+		ok = found.admit
 	case len(f.ForEach) > 0:
 		ok, err = w.forEach(s, f.ForEach, depth+1)
 	}

@@ -63,6 +63,7 @@ func fromControl(ctx context.Context, r *Rule, o *object.Object, opts *Options) 
 	v := built.Validating[0]
 	delete(v.Policy.Labels, v1alpha1.Group+"/baseline")
 	delete(v.Binding.Labels, v1alpha1.Group+"/baseline")
+	v.Policy.Annotations = map[string]string{Mark: "Control " + c.Name}
 	if r.Documents, err = inLanguage([]Document{document(v.Policy), document(v.Binding)}, opts.To); err != nil {
 		return err
 	}
@@ -133,15 +134,18 @@ func (w *ruleWriter) control(name string) ([]Document, error) {
 	if w.about.namespaces != nil {
 		return nil, errors.New("a Control does not select namespaces")
 	}
+	if w.follows() {
+		return nil, errors.New("applyRules: One makes it depend on the rules before it, and a Control stands alone")
+	}
 	c, err := w.check(false)
 	if err != nil {
 		return nil, err
 	}
 	applies := []string{}
-	for _, m := range tidyConditions(w.about.conditions) {
+	for _, m := range tidyConditions(w.about) {
 		applies = append(applies, m.Expression)
 	}
-	when := and(append(applies, c.applies)...)
+	when := and(append(applies, c.applies, not(c.excused))...)
 	when = strings.NewReplacer("request.operation", "'CREATE'").Replace(when)
 	spec := map[string]any{
 		"title": w.title(), "description": cmp.Or(oneLine(w.policy.Annotations["policies.kyverno.io/description"]), "Translated from the ClusterPolicy "+w.policy.Name+"."),
@@ -168,7 +172,8 @@ func (w *ruleWriter) control(name string) ([]Document, error) {
 	}
 	w.about.operations = []policy.Operation{policy.Create}
 	return []Document{{
-		"apiVersion": v1alpha1.APIVersion, "kind": "Control", "metadata": map[string]any{"name": strings.ReplaceAll(name, ".", "-")}, "spec": spec,
+		"apiVersion": v1alpha1.APIVersion, "kind": "Control", "spec": spec,
+		"metadata": map[string]any{"name": strings.ReplaceAll(name, ".", "-"), "annotations": map[string]any{Mark: w.origin()}},
 	}}, nil
 }
 

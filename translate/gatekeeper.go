@@ -111,7 +111,7 @@ func (w *constraintWriter) translate(r *Rule, to Target) error {
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        resourceName(w.constraint.Kind + "-" + w.constraint.Name),
-			Annotations: map[string]string{"sconce.dev/translated-from": w.constraint.Kind + " " + w.constraint.Name},
+			Annotations: map[string]string{Mark: w.constraint.Kind + " " + w.constraint.Name},
 		},
 	}
 	if err := w.match(); err != nil {
@@ -124,7 +124,7 @@ func (w *constraintWriter) translate(r *Rule, to Target) error {
 	}
 	p.Spec.FailurePolicy = ptr.To(admissionregistrationv1.FailurePolicyType(cmp.Or(w.source.FailurePolicy, "Ignore")))
 	p.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{ResourceRules: w.about.rules, NamespaceSelector: w.about.namespaces}
-	p.Spec.MatchConditions = append(tidyConditions(w.about.conditions), w.source.MatchConditions...)
+	p.Spec.MatchConditions = append(tidyConditions(&w.about), w.source.MatchConditions...)
 	p.Spec.Variables = w.source.Variables
 	if w.code == nil {
 		declared, err := w.declared()

@@ -99,16 +99,22 @@ type matcher struct {
 	out     about
 }
 
-// aboutOf returns what some rules are about: one that is written, and those that
-// were made of it for the controllers of pods.
-func aboutOf(rules []*kyverno.Rule, operations []policy.Operation) (*about, error) {
-	m := &matcher{subject: "object", out: about{operations: operations}}
-	if slices.Contains(operations, policy.Delete) {
+// newMatcher writes conditions on what some operations are about.
+func newMatcher(out about) *matcher {
+	m := &matcher{subject: "object", out: out}
+	if slices.Contains(out.operations, policy.Delete) {
 		m.subject = "(request.operation == 'DELETE' ? oldObject : object)"
-		if len(operations) == 1 {
+		if len(out.operations) == 1 {
 			m.subject = "oldObject"
 		}
 	}
+	return m
+}
+
+// aboutOf returns what some rules are about: one that is written, and those that
+// were made of it for the controllers of pods.
+func aboutOf(rules []*kyverno.Rule, operations []policy.Operation) (*about, error) {
+	m := newMatcher(about{operations: operations})
 	for _, r := range rules {
 		for _, f := range filters(&r.Match) {
 			if err := m.resources(f); err != nil {
@@ -379,6 +385,10 @@ func (m *matcher) kindCondition(f *kyverno.Filter, rules []*kyverno.Rule) (strin
 		}
 		if s.group != "*" && s.kind != "Pod" {
 			parts = append(parts, and("request.kind.kind == "+quote(s.kind), wild("request.kind.group", s.group), wild("request.kind.version", s.version)))
+			continue
+		}
+		if strings.ContainsAny(s.kind, "*?") {
+			parts = append(parts, wild("request.kind.kind", s.kind))
 			continue
 		}
 		kinds = appendNew(kinds, quote(s.kind))

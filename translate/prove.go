@@ -33,6 +33,9 @@ type proof struct {
 	opts                  *Options
 	varier                *varier
 	evidence              *Evidence
+	// pods are asked about before others are made up: each is a little beside what
+	// the rule asks for.
+	pods []podSketch
 	// passing and failing are objects that are varied, so that both come up.
 	passing, failing []map[string]any
 }
@@ -85,6 +88,12 @@ func (p *proof) run(ctx context.Context, name string) *Evidence {
 			p.keep(p.varier.fresh(k.apiVersion, k.kind))
 		}
 	}
+	for i, pod := range p.pods {
+		p.askPod(ctx, pod, p.kinds[0])
+		if n := len(p.kinds) - 1; n > 0 {
+			p.askPod(ctx, pod, p.kinds[1+i%n])
+		}
+	}
 	for tries := 0; len(p.passing)+len(p.failing) > 0 && p.evidence.Equal() < p.opts.Count && tries < 4*p.opts.Count; tries++ {
 		if p.evidence.Difference != nil || ctx.Err() != nil {
 			break
@@ -101,6 +110,16 @@ func (p *proof) matches(gk object.GroupKind) bool {
 
 // keep adds an object to those that are varied.
 func (p *proof) keep(o map[string]any) { p.passing = append(p.passing, o) }
+
+// askPod asks about an object of a kind with a pod.
+func (p *proof) askPod(ctx context.Context, pod podSketch, k apiKind) {
+	if p.evidence.Difference != nil || ctx.Err() != nil {
+		return
+	}
+	if o, ok := pod.in(p.varier.fresh(k.apiVersion, k.kind)); ok {
+		p.ask(ctx, p.request(p.operations[0], o, o), &p.evidence.Generated)
+	}
+}
 
 // sent returns an object as the API server sends it, with the name and the
 // namespace that each has. It returns false for one that the API server would not
@@ -330,7 +349,7 @@ func said(ctx context.Context, rules []policy.Rule, r *policy.Request, translate
 // decided is what the API server makes of a verdict: an expression that fails
 // denies or admits, as the policy's failurePolicy says.
 func decided(rule policy.Rule, v *control.Verdict, translated bool) string {
-	if v.Outcome != verdict.Unknown || !translated || len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Message, "resulted in error") {
+	if v.Outcome != verdict.Unknown || !translated || len(v.Findings) == 0 || !policy.IsFailing(v.Findings[0].Message) {
 		return string(v.Outcome)
 	}
 	if rule.Info().FailurePolicy == v1alpha1.FailOpen {
@@ -460,7 +479,7 @@ type namespaces struct{}
 func (namespaces) Objects(object.GroupKind, string) ([]*object.Object, bool) { return nil, false }
 
 // Kinds returns no kinds.
-func (namespaces) Kinds() ([]object.GroupKind, bool) { return nil, false }
+func (namespaces) Kinds(object.GroupKind) ([]object.GroupKind, bool) { return nil, false }
 
 // Can knows nothing.
 func (namespaces) Can(*authenticationv1.UserInfo, rbac.Request) (allowed, known bool) {

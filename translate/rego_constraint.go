@@ -53,7 +53,7 @@ func (w *constraintWriter) rego() error {
 
 // validation writes what one definition of violation forbids.
 func (w *constraintWriter) validation(p *plan) error {
-	found := tidy(p.condition())
+	found := w.about.tidy(p.condition())
 	if found == never {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (w *constraintWriter) validation(p *plan) error {
 	v := admissionregistrationv1.Validation{Expression: boolean(not(found)), Message: w.message(p)}
 	if leaves, _ := p.leaves(); slices.ContainsFunc(leaves, func(v value) bool { return v.known == nil }) {
 		if text, err := p.first(); err == nil && len(text) <= maxMessage {
-			v.MessageExpression = typedText(tidy(text))
+			v.MessageExpression = typedText(w.about.tidy(text))
 		}
 	}
 	w.source.Validations = append(w.source.Validations, v)

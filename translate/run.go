@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,16 +45,23 @@ func Translate(ctx context.Context, docs []*object.Object, opts Options) *Result
 
 // translatePolicy translates the rules of a policy.
 func translatePolicy(ctx context.Context, p *kyverno.Policy, opts *Options, out *Result) {
-	original := kyverno.Load([]*object.Object{p.Object}, policy.Options{})
+	docs := []*object.Object{p.Object}
+	for _, x := range p.Exceptions {
+		docs = append(docs, x.Object)
+	}
+	original := kyverno.Load(docs, policy.Options{})
 	all := groups(p)
 	for _, g := range all {
 		r := &Rule{Policy: p.Ref, Name: g[0].Name, Position: g[0].Position}
 		out.Rules = append(out.Rules, r)
 		if g[0].Validation == nil {
-			r.refuse(errors.New("it is no rule that validates: what mutates, generates or verifies images is not translated"))
+			r.refuse(errors.New(insteadOf(g[0])))
 			continue
 		}
 		name := p.Name
+		if p.Kind == "Policy" {
+			name = cmp.Or(p.Namespace, "default") + "-" + name // what is written is in no namespace
+		}
 		if len(all) > 1 {
 			name += "-" + g[0].Name
 		}
@@ -67,14 +75,22 @@ func translatePolicy(ctx context.Context, p *kyverno.Policy, opts *Options, out 
 	}
 }
 
+// insteadOf says what to use instead of a rule that does not validate.
+func insteadOf(r *kyverno.Rule) string {
+	out := "it is no rule that validates"
+	switch {
+	case r.Mutation != nil:
+		return out + ": what mutates is not translated; write a MutatingAdmissionPolicy, or a MutatingPolicy of Kyverno"
+	case r.Generation != nil:
+		return out + ": what generates is not translated, and no admission policy makes objects; write a GeneratingPolicy of Kyverno"
+	case len(r.VerifyImages) > 0:
+		return out + ": what verifies images is not translated, and no admission policy asks a registry; write an ImageValidatingPolicy of Kyverno, which Sconce runs, too"
+	}
+	return out
+}
+
 // translate writes the rule.
 func (w *ruleWriter) translate(r *Rule, name string, to Target) error {
-	if len(w.policy.Exceptions) > 0 {
-		return errors.New("there are PolicyExceptions to the policy, which are not translated")
-	}
-	if w.policy.Spec.ApplyRules == "One" && len(w.policy.Spec.Rules) > 1 {
-		return errors.New("applyRules: One leaves out rules after the first that applies")
-	}
 	if err := w.prepare(); err != nil {
 		return err
 	}
@@ -110,10 +126,14 @@ func resourceName(s string) string {
 
 // rulesOf returns what runs some rules of a policy.
 func rulesOf(set *policy.Set, p *kyverno.Policy, g []*kyverno.Rule) []policy.Rule {
+	name := p.Name
+	if p.Kind == "Policy" {
+		name = cmp.Or(p.Namespace, "default") + "." + name
+	}
 	var out []policy.Rule
 	for _, r := range set.Rules {
 		for _, x := range g {
-			if r.Info().Name == policy.Name(policy.Kyverno, p.Name, x.Name) {
+			if r.Info().Name == policy.Name(policy.Kyverno, name, x.Name) {
 				out = append(out, r)
 			}
 		}
@@ -156,6 +176,9 @@ func compiled(docs []Document) ([]policy.Rule, error) {
 // prove proves the translation of a rule.
 func prove(ctx context.Context, r *Rule, original []policy.Rule, opts *Options, w *ruleWriter) {
 	p := &proof{opts: opts, operations: w.about.operations, kinds: w.apiKinds(), words: w.vocabulary()}
+	if ps := w.rules[0].Validation.PodSecurity; ps != nil && len(p.kinds) > 0 && len(p.operations) > 0 {
+		p.pods = podSketches(ps)
+	}
 	r.proveBy(ctx, p, original)
 }
 
@@ -205,6 +228,18 @@ func (w *ruleWriter) vocabulary() *vocabulary {
 	}
 	v.speaks(tree(r.Match), nil)
 	v.speaks(tree(r.Exclude), nil)
+	for _, x := range w.policy.Exceptions {
+		v.speaks(tree(x.Spec), nil)
+	}
+	for _, x := range w.earlier() {
+		v.speaks(tree(x[0]), nil)
+	}
+	if r.Validation.PodSecurity != nil {
+		for _, c := range podChecks {
+			v.expression(c.unless + c.pod + c.container)
+		}
+		v.speaks(tree(r.Validation.PodSecurity.Exclude), nil)
+	}
 	return v
 }
 

@@ -29,6 +29,9 @@ const (
 // Targets are all targets.
 func Targets() []Target { return []Target{VAP, Control, Kyverno} }
 
+// Mark is the annotation of a translation that names what it was made of.
+const Mark = "sconce.dev/translated-from"
+
 // Options adjust a translation and its proof.
 type Options struct {
 	// To is the language to translate to.

@@ -5,6 +5,8 @@ package translate_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,45 +44,38 @@ func clusterPolicy(kinds, rest string) string {
 // TestEqual holds that rules of the subset are translated, and that the
 // translation is equal to the original on objects that both deny and admit.
 func TestEqual(t *testing.T) {
-	for name, policy := range map[string]string{
-		"a label of pods":          clusterPolicy("Pod", `validate: {message: m, pattern: {metadata: {labels: {team: "?*"}}}}`),
-		"an operator":              clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: [{image: "!*:latest & *:*"}]}}}`),
-		"a quantity":               clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: [{resources: {limits: {memory: "<=2Gi"}}}]}}}`),
-		"a number":                 clusterPolicy("Deployment", `validate: {message: m, pattern: {spec: {replicas: ">=2"}}}`),
-		"a range":                  clusterPolicy("Deployment", `validate: {message: m, pattern: {spec: {replicas: "2-5"}}}`),
-		"an equality anchor":       clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {"=(hostNetwork)": false, "=(volumes)": [{"X(hostPath)": "null"}]}}}`),
-		"a conditional anchor":     clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: [{"(image)": "*:latest", imagePullPolicy: Always}]}}}`),
-		"an existence anchor":      clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {"^(containers)": [{name: "main"}]}}}`),
-		"a global anchor":          clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: [{"<(image)": "private/*"}], imagePullSecrets: [{name: cred}]}}}`),
-		"any of several":           clusterPolicy("Pod", `validate: {message: m, anyPattern: [{spec: {securityContext: {runAsNonRoot: true}}}, {spec: {containers: [{securityContext: {runAsNonRoot: true}}]}}]}`),
-		"an unknown kind":          clusterPolicy("example.com/v1/Thing", `validate: {message: m, pattern: {spec: {mode: "safe | strict", "=(list)": [{host: "?*.example.com"}]}}}`),
-		"deny":                     clusterPolicy("Service", `validate: {message: m, deny: {conditions: {any: [{key: "{{ request.object.spec.type || 'ClusterIP' }}", operator: AnyIn, value: [NodePort, LoadBalancer]}]}}}`),
-		"wildcards in the object":  clusterPolicy("ClusterRole", `validate: {message: m, deny: {conditions: {any: [{key: "{{ request.object.rules[].verbs[] }}", operator: AnyIn, value: [escalate, bind]}]}}}`),
-		"a projection of pods":     clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ request.object.spec.[initContainers, containers][].ports[].hostPort }}", operator: AnyNotIn, value: [80, 8080]}]}}}`),
-		"a length":                 clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ request.object.spec.volumes[?hostPath] | length(@) }}", operator: GreaterThan, value: 0}]}}}`),
-		"keys":                     clusterPolicy("Pod", `validate: {message: m, foreach: [{list: request.object.spec.containers, deny: {conditions: {all: [{key: livenessProbe, operator: AllNotIn, value: "{{ element.keys(@)[] }}"}]}}}]}`),
-		"a loop with a pattern":    clusterPolicy("Pod", `validate: {message: m, foreach: [{list: "request.object.spec.containers[]", preconditions: {all: [{key: "{{element.image}}", operator: NotEquals, value: "pause*"}]}, pattern: {securityContext: {privileged: false}}}]}`),
-		"a precondition":           clusterPolicy("Pod", "preconditions: {all: [{key: \"{{request.operation || 'BACKGROUND'}}\", operator: NotEquals, value: DELETE}, {key: \"{{request.object.metadata.labels.app || ''}}\", operator: Equals, value: web}]}\nvalidate: {message: m, pattern: {spec: {hostPID: false}}}"),
-		"an exclusion":             clusterPolicy("ConfigMap", "exclude: {any: [{resources: {namespaces: [\"kube-*\", shop]}}]}\nvalidate: {message: m, pattern: {metadata: {name: \"web*\"}}}"),
-		"what an object was":       clusterPolicy("ServiceAccount", `validate: {message: m, deny: {conditions: {all: [{key: "{{request.operation}}", operator: Equals, value: UPDATE}, {key: "{{request.object.automountServiceAccountToken || 'x'}}", operator: NotEquals, value: "{{request.oldObject.automountServiceAccountToken || 'x'}}"}]}}}`),
-		"CEL":                      clusterPolicy("Pod", `validate: {cel: {expressions: [{expression: "object.spec.containers.all(c, !c.image.endsWith(':latest'))", message: m}]}}`),
-		"a variable of the policy": clusterPolicy("Pod", "context: [{name: names, variable: {jmesPath: \"request.object.spec.volumes[?contains(keys(@), 'emptyDir')].name\"}}]\nvalidate: {message: m, deny: {conditions: {all: [{key: data, operator: AnyIn, value: \"{{ names }}\"}]}}}"),
-	} {
-		t.Run(name, func(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no policies: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, to := range []translate.Target{translate.VAP, translate.Kyverno} {
-				result := translate.Translate(context.Background(), documents(t, policy), translate.Options{To: to, Count: 300, Seed: 7})
-				if len(result.Problems) > 0 || len(result.Rules) != 1 {
+				result := translate.Translate(context.Background(), documents(t, string(text)), translate.Options{To: to, Count: 300, Seed: 7})
+				if len(result.Problems) > 0 || len(result.Rules) == 0 {
 					t.Fatalf("problems %v, %d rules", result.Problems, len(result.Rules))
 				}
-				r := result.Rules[0]
-				if r.Answer() != translate.Equal {
-					t.Fatalf("%s: %s: %v\n%s", to, r.Answer(), r.Refused, difference(r))
-				}
-				if r.Evidence.Equal() < 100 || r.Evidence.Weak() != "" {
-					t.Errorf("%s: %s; %s", to, r.Evidence, r.Evidence.Weak())
+				for _, r := range result.Rules {
+					holdEqual(t, r, to)
 				}
 			}
 		})
+	}
+}
+
+// holdEqual holds that a rule is translated, and equal on objects that say
+// something.
+func holdEqual(t *testing.T, r *translate.Rule, to translate.Target) {
+	t.Helper()
+	if r.Answer() != translate.Equal {
+		t.Fatalf("%s: %s is %s: %v\n%s", to, r.Name, r.Answer(), r.Refused, difference(r))
+	}
+	if r.Evidence.Equal() < 100 || r.Evidence.Weak() != "" {
+		t.Errorf("%s: %s: %s; %s", to, r.Name, r.Evidence, r.Evidence.Weak())
 	}
 }
 
@@ -102,7 +97,10 @@ func TestRefused(t *testing.T) {
 		clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ time_now_utc() }}", operator: Equals, value: x}]}}}`):          "time_now_utc",
 		clusterPolicy("Pod", `validate: {message: m, deny: {conditions: {all: [{key: "{{ images.containers.*.tag }}", operator: Equals, value: x}]}}}`): "images",
 		clusterPolicy("Pod", `validate: {message: m, pattern: {spec: {containers: []}}}`):                                                               "empty",
-		clusterPolicy("Pod", `mutate: {patchStrategicMerge: {metadata: {labels: {a: b}}}}`):                                                             "no rule that validates",
+		clusterPolicy("Pod", `mutate: {patchStrategicMerge: {metadata: {labels: {a: b}}}}`):                                                             "MutatingAdmissionPolicy",
+		clusterPolicy("Pod", `generate: {apiVersion: v1, kind: ConfigMap, name: a, namespace: b, data: {data: {a: b}}}`):                                "GeneratingPolicy",
+		clusterPolicy("Pod", `verifyImages: [{imageReferences: ["*"], attestors: [{entries: [{keys: {publicKeys: k}}]}]}]`):                             "ImageValidatingPolicy",
+		clusterPolicy("Pod", `validate: {message: m, podSecurity: {level: baseline, version: v1.25}}`):                                                  "enforce-version",
 	} {
 		result := translate.Translate(context.Background(), documents(t, policy), translate.Options{To: translate.VAP, Count: 10})
 		if len(result.Rules) != 1 || result.Rules[0].Answer() != translate.Refused || len(result.Rules[0].Documents) > 0 {
@@ -113,6 +111,29 @@ func TestRefused(t *testing.T) {
 		if !strings.Contains(got.Reason, reason) || got.Position.Line != 7 {
 			t.Errorf("refused at line %d because %s, want line 7 and %q", got.Position.Line, got.Reason, reason)
 		}
+	}
+}
+
+// TestDistinct holds that translations of policies of one name have names of their
+// own, and that bindings go with their policies.
+func TestDistinct(t *testing.T) {
+	policy := clusterPolicy("ConfigMap", `validate: {message: m, pattern: {metadata: {name: "web*"}}}`)
+	own := strings.NewReplacer("kind: ClusterPolicy", "kind: Policy", "{name: p}", "{name: p, namespace: shop}").Replace(policy)
+	result := translate.Translate(context.Background(), documents(t, policy+"---\n"+own+"---\n"+policy), translate.Options{To: translate.VAP, Count: 10})
+	result.Distinct()
+	var got []string
+	for _, r := range result.Rules {
+		for _, d := range r.Documents {
+			spec, _ := d["spec"].(map[string]any)
+			got = append(got, fmt.Sprint(translate.NameOf(d), " ", spec["policyName"]))
+		}
+	}
+	want := "[p <nil> p p shop-p <nil> shop-p shop-p p-2 <nil> p-2 p-2]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v\nwant %s", got, want)
+	}
+	if notes := result.Rules[2].Notes; len(notes) == 0 || !strings.Contains(notes[len(notes)-1], "named p-2") {
+		t.Errorf("nothing says that it is named otherwise: %v", notes)
 	}
 }
 

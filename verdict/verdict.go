@@ -212,6 +212,7 @@ const (
 	ForbiddenException NoticeKind = "exception-forbidden"
 	DuplicateObject    NoticeKind = "duplicate-object"
 	UnsupportedPolicy  NoticeKind = "policy-unsupported"
+	UnboundPolicy      NoticeKind = "policy-unbound"
 	MutatingPolicy     NoticeKind = "policy-mutates"
 	OtherPolicy        NoticeKind = "policy-judges-nothing"
 	RolloutStage       NoticeKind = "rollout-stage"

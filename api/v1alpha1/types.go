@@ -414,6 +414,10 @@ type BaselineSpec struct {
 	// no action of a control is stricter than that of the stage before.
 	// +optional
 	Rollout []Stage `json:"rollout,omitempty"`
+	// Network is what rules of policies in other languages may ask outside of
+	// what is judged; nothing if it is left out.
+	// +optional
+	Network *Network `json:"network,omitempty"`
 	// PodTemplates are custom resources that hold pod templates, for every
 	// control that matches pods.
 	// +optional
@@ -421,6 +425,26 @@ type BaselineSpec struct {
 	// Controls choose and adjust controls, in order: what comes later wins.
 	// +optional
 	Controls []Selection `json:"controls,omitempty"`
+}
+
+// Network is what rules of policies in other languages may ask. What they would
+// ask and may not is unknown. Hosts and registries are names or addresses, with a
+// port where only that one is meant; "*.example.com" is every name below
+// example.com.
+type Network struct {
+	// Hosts may be called over HTTP, by http.send in Rego or apiCall in Kyverno.
+	// +optional
+	// +kubebuilder:validation:items:MaxLength=253
+	Hosts []string `json:"hosts,omitempty"`
+	// Registries may be asked for images, and for their signatures. Docker Hub is
+	// docker.io.
+	// +optional
+	// +kubebuilder:validation:items:MaxLength=253
+	Registries []string `json:"registries,omitempty"`
+	// TrustedRoot is the text of the trusted_root.json of Sigstore, or of one of
+	// your own: signatures that were made without a key are verified by it.
+	// +optional
+	TrustedRoot string `json:"trustedRoot,omitempty"`
 }
 
 // Stage is a step of a rollout.

@@ -263,7 +263,7 @@ func (e *celEngine) violations(ctx context.Context, c *Constraint, r *Review) ([
 	for _, d := range result.Decisions {
 		switch {
 		case d.Evaluation == validating.EvalError && (d.Action == validating.ActionDeny || !r.Literal):
-			out = append(out, Violation{Message: d.Message, Unknown: true})
+			out = append(out, Violation{Message: policy.Reworded(d.Message), Unknown: true})
 		case d.Evaluation == validating.EvalDeny:
 			out = append(out, Violation{Message: d.Message})
 		}

@@ -33,19 +33,21 @@ const (
 
 // Handles says whether documents of a kind are Gatekeeper's.
 func Handles(gk object.GroupKind) bool {
-	return slices.Contains([]string{templatesGroup, constraintsGroup, expansionGroup, mutationsGroup, configGroup, syncGroup}, gk.Group)
+	return slices.Contains([]string{templatesGroup, constraintsGroup, expansionGroup, mutationsGroup, configGroup, syncGroup, providersGroup}, gk.Group)
 }
 
 // Load makes rules of all documents together: one of each constraint, and a
 // further one for each action that ExpansionTemplates set in its place.
 func Load(docs []*object.Object, opts policy.Options) *policy.Set {
-	l := &loader{opts: Options{Options: opts}, set: &policy.Set{}, shared: &shared{}, templates: map[string]*Template{}, refused: map[string]string{}}
+	l := &loader{opts: Options{Options: opts, providers: map[string]*provider{}}, set: &policy.Set{}, shared: &shared{}, templates: map[string]*Template{}, refused: map[string]string{}}
 	for _, o := range docs {
 		switch {
 		case o.Group() == templatesGroup && o.Kind == "ConstraintTemplate":
 			l.template(o)
 		case o.Group() == expansionGroup && o.Kind == "ExpansionTemplate":
 			l.expansion(o)
+		case o.Group() == providersGroup && o.Kind == "Provider":
+			l.provider(o)
 		}
 	}
 	var cyclic []*Expansion
@@ -82,6 +84,15 @@ func (l *loader) problem(o *object.Object, err error) {
 		p.Position, p.Message = at.Position, at.Err.Error()
 	}
 	l.set.Problems = append(l.set.Problems, p)
+}
+
+func (l *loader) provider(o *object.Object) {
+	p, err := parseProvider(o)
+	if err != nil {
+		l.problem(o, err)
+		return
+	}
+	l.opts.providers[o.Name] = p
 }
 
 func (l *loader) template(o *object.Object) {
@@ -225,13 +236,7 @@ func addNeeds(out *policy.Needs, n needs) {
 	out.Namespaces = out.Namespaces || n.namespace
 	out.User = n.user
 	for _, w := range n.inventory {
-		if w.kind == "" || w.anyGroup {
-			out.AnyKind = true
-			continue
-		}
-		if gk := (object.GroupKind{Group: w.group, Kind: w.kind}); !slices.Contains(out.Kinds, gk) {
-			out.Kinds = append(out.Kinds, gk)
-		}
+		out.LookUp(w.kinds())
 	}
 	slices.SortFunc(out.Kinds, func(a, b object.GroupKind) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/types"
 
 	"sconce.dev/sconce/policy/regoguard"
 )
@@ -19,19 +18,25 @@ import (
 var impure = map[string]source{
 	"crypto.x509.parse_and_verify_certificates":              theTime,
 	"crypto.x509.parse_and_verify_certificates_with_options": theTime,
-	"http.send":            theNetwork,
-	"io.jwt.decode_verify": theTime,
-	"net.lookup_ip_addr":   theNetwork,
-	"opa.runtime":          theEnvironment,
-	"rand.intn":            chance,
-	"time.now_ns":          theTime,
-	"uuid.rfc4122":         chance,
-	externalData.Name:      aProvider,
+	"io.jwt.decode_verify":                                   theTime,
+	"opa.runtime":                                            theEnvironment,
+	"rand.intn":                                              chance,
+	"time.now_ns":                                            theTime,
+	"uuid.rfc4122":                                           chance,
 }
 
 // fetching are the functions that look at the network where their operands refer
 // to something there.
 var fetching = map[string]bool{"json.match_schema": true, "json.verify_schema": true}
+
+// callsOut says whether a reference is to a function that calls out.
+func callsOut(ref ast.Ref) bool {
+	switch regoguard.Plain(ref.String()) {
+	case ast.HTTPSend.Name, ast.NetLookupIPAddr.Name, externalData.Name:
+		return true
+	}
+	return false
+}
 
 // source is what a function looks at.
 type source string
@@ -41,52 +46,37 @@ const (
 	theTime        source = "the time"
 	theEnvironment source = "the environment"
 	chance         source = "chance"
-	aProvider      source = "a provider of external data"
 )
 
-// externalData is what Gatekeeper adds to Rego.
-var externalData = &ast.Builtin{Name: "external_data", Decl: types.NewFunction(types.Args(types.A), types.A)}
-
-// capabilities returns what templates can call. None fetches anything unless the
-// network may be used.
-func capabilities(networkAllowed bool) *ast.Capabilities {
+// capabilities returns what templates can call. None calls out but through the
+// guards.
+func capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
-	if !networkAllowed {
-		c.AllowNet = []string{}
-	}
+	c.AllowNet = []string{}
 	c.Builtins = append(c.Builtins, externalData)
 	return c
 }
 
-// guards are what run in the place of guarded functions, by whether the time is
-// known and the network may be used.
-var guards [2][2]func() *regoguard.Guards
-
-func init() {
-	for i := range guards {
-		for j := range guards[i] {
-			guards[i][j] = sync.OnceValue(func() *regoguard.Guards { return newGuards(i == 1, j == 1) })
-		}
-	}
-}
+// What runs in the place of guarded functions, by whether the time is known.
+var (
+	timeless = sync.OnceValue(func() *regoguard.Guards { return newGuards(false) })
+	timed    = sync.OnceValue(func() *regoguard.Guards { return newGuards(true) })
+)
 
 // guarded returns what runs in the place of guarded functions.
-func guarded(timeKnown, networkAllowed bool) *regoguard.Guards {
-	i, j := 0, 0
+func guarded(timeKnown bool) *regoguard.Guards {
 	if timeKnown {
-		i = 1
+		return timed()
 	}
-	if networkAllowed {
-		j = 1
-	}
-	return guards[i][j]()
+	return timeless()
 }
 
-func newGuards(timeKnown, networkAllowed bool) *regoguard.Guards {
-	functions := map[string]topdown.BuiltinFunc{}
+func newGuards(timeKnown bool) *regoguard.Guards {
+	functions := regoguard.CallingOut("the template")
+	functions[externalData.Name] = askProvider
 	for name, looksAt := range impure {
 		functions[name] = refused(name, looksAt)
-		if looksAt == theTime && timeKnown || looksAt == theNetwork && networkAllowed {
+		if looksAt == theTime && timeKnown {
 			functions[name] = topdown.GetBuiltin(name)
 		}
 	}

@@ -110,16 +110,15 @@ func (s *inventories) wantedKinds(want []wanted) (kinds []object.GroupKind, comp
 		}
 	}
 	for _, w := range want {
-		if w.kind != "" && !w.anyGroup {
-			add(object.GroupKind{Group: w.group, Kind: w.kind})
+		of := w.kinds()
+		if of.Group != policy.Any && of.Kind != policy.Any {
+			add(of)
 			continue
 		}
-		known, all := s.cluster.Kinds()
+		known, all := s.cluster.Kinds(of)
 		complete = complete && all
 		for _, gk := range known {
-			if w.matches(gk) {
-				add(gk)
-			}
+			add(gk)
 		}
 	}
 	return kinds, complete

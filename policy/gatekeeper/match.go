@@ -117,6 +117,42 @@ func (m *match) review(r *Review) (bool, error) {
 	return false, first
 }
 
+// may says whether a request may be meant, whatever of its metadata is not known.
+func (m *match) may(r *Review) bool {
+	for _, o := range []*object.Object{r.object(), r.Request.Old} {
+		if o == nil {
+			continue
+		}
+		if matches, err := m.known(o).matches(o, r); matches || err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// known returns what of a match can be held against what is known of an object.
+func (m *match) known(o *object.Object) *match {
+	metadata := o.Root.Get("metadata")
+	if !metadata.HasUnknown() {
+		return m
+	}
+	dark := func(field string) bool { return metadata.Kind == object.Unknown || metadata.Get(field).HasUnknown() }
+	out := *m
+	if dark("name") || dark("generateName") {
+		out.Name = ""
+	}
+	if dark("labels") {
+		out.labels = nil
+	}
+	if dark("namespace") || isNamespace(o) && (dark("name") || dark("labels")) {
+		out.Namespaces, out.ExcludedNamespaces, out.namespaceLabels = nil, nil, nil
+	}
+	if dark("namespace") {
+		out.Scope = ""
+	}
+	return &out
+}
+
 // matches says whether an object of a request is meant.
 func (m *match) matches(o *object.Object, r *Review) (bool, error) {
 	if !m.kind(o.GroupKind()) || !m.scope(o, r) || !m.inNamespaces(o) || !m.named(o) || !m.source(r) {

@@ -37,7 +37,7 @@ func ReadCode(o *object.Object) (*Code, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities(false)).WithEnablePrintStatements(false)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(false)
 	c.Compile(e.modules)
 	if c.Failed() {
 		return nil, e.fault(o, c.Errors)

@@ -193,6 +193,9 @@ func (m *mutator) tests(kind string) error {
 	return nil
 }
 
+// maxAssigned is how many values what a mutator sets may consist of.
+const maxAssigned = 20000
+
 // assign makes the mutator set a value.
 func (m *mutator) assign(kind string) error {
 	a := m.spec.Parameters.Assign
@@ -205,7 +208,7 @@ func (m *mutator) assign(kind string) error {
 			}
 		}
 		if len(a.Value) > 0 {
-			n, err := object.ReadJSON(a.Value, maxWalked)
+			n, err := object.ReadJSON(a.Value, maxAssigned)
 			if err != nil {
 				return err
 			}

@@ -8,11 +8,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 // reads is what the Rego of a template reads beside the object.
 type reads struct {
 	namespace, user bool
+	network         bool // it calls out
 	inventory       []wanted
 	// dynamic says that which part of the review it reads is known when it is
 	// evaluated, so that it cannot be told what it holds without some of it.
@@ -29,9 +31,15 @@ type wanted struct {
 	anyGroup bool
 }
 
-// matches says whether the part has objects of a kind.
-func (w wanted) matches(gk object.GroupKind) bool {
-	return (w.kind == "" || w.kind == gk.Kind) && (w.kind == "" || w.anyGroup || w.group == gk.Group)
+// kinds describes the kinds of which the part has objects.
+func (w wanted) kinds() object.GroupKind {
+	switch {
+	case w.kind == "":
+		return policy.AnyKind
+	case w.anyGroup:
+		return object.GroupKind{Group: policy.Any, Kind: w.kind}
+	}
+	return object.GroupKind{Group: w.group, Kind: w.kind}
 }
 
 // readsOf finds out what compiled modules read.
@@ -50,6 +58,7 @@ func readsOf(modules map[string]*ast.Module) reads {
 					out.namespace = out.namespace || v == "namespaceObject" || v == "_unstable"
 					out.user = out.user || v == "userInfo"
 				case ast.Ref:
+					out.network = out.network || callsOut(v)
 					if v.HasPrefix(inventoryRef) {
 						parts = parts || !wholeObject(v)
 						reaching[rule.Ref().GroundPrefix().String()] = true

@@ -67,13 +67,13 @@ func parsed(o *object.Object, src *regoSource, opts Options) (*regoEngine, error
 }
 
 // newRego compiles the Rego of a template.
-func newRego(o *object.Object, src *regoSource, opts Options) (engine, error) {
+func newRego(o *object.Object, src *regoSource, opts Options) (*regoEngine, error) {
 	e, err := parsed(o, src, opts)
 	if err != nil {
 		return nil, err
 	}
-	guards := guarded(false, opts.AllowNetwork)
-	e.compiler = guards.Compiler(ast.NewCompiler().WithCapabilities(guards.Capabilities(capabilities(opts.AllowNetwork))).WithEnablePrintStatements(false))
+	guards := guarded(false)
+	e.compiler = guards.Compiler(ast.NewCompiler().WithCapabilities(guards.Capabilities(capabilities())).WithEnablePrintStatements(false))
 	e.compiler.Compile(e.modules)
 	if e.compiler.Failed() {
 		return nil, e.fault(o, e.compiler.Errors)
@@ -253,6 +253,17 @@ func rewriteLibs(m *ast.Module) {
 	}
 }
 
+// names says whether the code holds a text.
+func (e *regoEngine) names(text string) (found bool) {
+	for _, m := range e.modules {
+		ast.WalkTerms(m, func(t *ast.Term) bool {
+			found = found || t.Value.Compare(ast.String(text)) == 0
+			return found
+		})
+	}
+	return found
+}
+
 // needs implements engine.
 func (e *regoEngine) needs() needs {
 	return needs{namespace: e.reads.namespace, user: e.reads.user, inventory: e.reads.inventory}
@@ -265,14 +276,19 @@ func (e *regoEngine) violations(ctx context.Context, c *Constraint, r *Review) (
 		err   error
 	}
 	out := &outcome{}
-	if err := e.watch.Do(e.timeout(), func() { out.found, out.err = e.evaluate(ctx, c, r) }); err != nil {
+	if err := e.watch.Do(e.timeout(r), func() { out.found, out.err = e.evaluate(ctx, c, r) }); err != nil {
 		return nil, err
 	}
 	return out.found, out.err
 }
 
 // timeout bounds one evaluation.
-func (e *regoEngine) timeout() time.Duration { return cmp.Or(e.opts.Timeout, defaultTimeout) }
+func (e *regoEngine) timeout(r *Review) time.Duration {
+	if n := r.Request.Network; n != nil && e.reads.network {
+		return n.Limit()
+	}
+	return cmp.Or(e.opts.Timeout, defaultTimeout)
+}
 
 // evaluate returns what a constraint finds wrong. What the code reads and is not known may turn a
 // verdict round: then the constraint holds only if it holds whatever that is.

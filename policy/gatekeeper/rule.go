@@ -12,6 +12,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/place"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -41,6 +42,21 @@ func (r *rule) Matches(gk object.GroupKind) bool {
 	return r.direct && r.match.kind(gk) || slices.ContainsFunc(r.expansions, func(e *Expansion) bool {
 		return r.match.kind(e.generated.GroupKind()) && r.reaches(gk, e, 0)
 	})
+}
+
+// Asks implements policy.Asking. Deletions are the business of templates that name
+// them; what is sent to a subresource is that of constraints that name its kind.
+func (r *rule) Asks(q policy.Requests) bool {
+	t := r.constraint.Template
+	switch {
+	case q.Operation == policy.Connect || t == nil:
+		return false
+	case q.Subresource != "":
+		return r.direct && t.operation(q.Operation) && policy.IsSent(q.Sent) && r.match.kind(q.Sent) && !r.match.kind(object.GroupKind{Group: q.Sent.Group, Kind: "AnyOther"})
+	case q.Operation == policy.Delete:
+		return r.direct && r.match.kind(q.Kind) && t.deletes()
+	}
+	return t.operation(q.Operation) && r.Matches(q.Kind)
 }
 
 // reaches says whether objects of a kind lead to what an expansion generates.
@@ -81,7 +97,7 @@ func (s *shared) generated(r *policy.Request) *generated {
 		out.err = err
 		for _, g := range made {
 			review := newReview(&policy.Request{
-				Object: g.Object, Operation: r.Operation, User: r.User, DryRun: r.DryRun, Now: r.Now, Cluster: r.Cluster,
+				Object: g.Object, Operation: r.Operation, User: r.User, DryRun: r.DryRun, Now: r.Now, Cluster: r.Cluster, Network: r.Network,
 			}, false, s.inventories.of(r.Cluster))
 			review.Generated = true
 			out.reviews, out.by = append(out.reviews, review), append(out.by, g.By)
@@ -117,12 +133,12 @@ func (r *rule) Judge(ctx context.Context, req *policy.Request) (control.Verdict,
 
 // judge judges one object: the one of the request, or one that it generates.
 func (r *rule) judge(ctx context.Context, review *Review, by string, out *control.Verdict) (applies bool) {
+	why := review.unknown()
 	if r.info.Unsupported != "" {
-		unknown(out, r.info.Unsupported)
-		return true
+		why = r.info.Unsupported
 	}
-	if why := review.unknown(); why != "" {
-		if matches, err := r.match.review(review); !matches && err == nil && !review.Request.Subject().Root.Get("metadata").HasUnknown() {
+	if why != "" {
+		if !r.match.may(review) {
 			return false
 		}
 		unknown(out, why)
@@ -149,8 +165,10 @@ func (r *rule) judge(ctx context.Context, review *Review, by string, out *contro
 			continue
 		}
 		out.Outcome = verdict.Fail
-		path := o.SourcePath(place(o.Root, v.Message))
-		out.Findings = append(out.Findings, control.Finding{Outcome: verdict.Fail, Path: path, Message: message})
+		at := place.Of(o.Root, v.Message)
+		out.Findings = append(out.Findings, control.Finding{
+			Outcome: verdict.Fail, Path: o.SourcePath(at), Missing: at != nil && o.Root.Lookup(at) == nil, Message: message,
+		})
 	}
 	return true
 }

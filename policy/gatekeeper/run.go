@@ -35,7 +35,7 @@ const defaultTimeout = time.Second
 // prepare returns a query, and what must be called when it has run.
 func (r *regoRun) prepare(ctx context.Context, input *ast.Term) (*topdown.Query, func()) {
 	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(r.engine.timeout(), cancel.Cancel)
+	timer := time.AfterFunc(r.engine.timeout(r.review), cancel.Cancel)
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, cancel.Cancel)
@@ -48,7 +48,7 @@ func (r *regoRun) prepare(ctx context.Context, input *ast.Term) (*topdown.Query,
 		WithCancel(cancel).
 		WithInput(input).
 		WithMetrics(metrics.NoOp()).
-		WithBuiltins(guarded(!now.IsZero(), r.engine.opts.AllowNetwork).Builtins()).
+		WithBuiltins(guarded(!now.IsZero()).Builtins()).
 		WithSeed(bytes.NewReader(nil)).
 		WithTime(now)
 	if r.engine.opts.Observe != nil {
@@ -66,7 +66,7 @@ func (r *regoRun) eval(ctx context.Context, input *ast.Term) ([]Violation, error
 	defer done()
 	var out []Violation
 	seen := ast.NewSet()
-	err := query.Iter(ctx, func(result topdown.QueryResult) error {
+	err := query.Iter(withProviders(regoguard.WithNetwork(ctx, r.review.Request.Network), r.engine.opts.providers), func(result topdown.QueryResult) error {
 		v, key, err := violation(result["r"])
 		if err != nil || key == nil || seen.Contains(key) {
 			return err
@@ -91,7 +91,7 @@ func (r *regoRun) explain(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return &UnknownError{What: "the evaluation was given up: " + ctx.Err().Error()}
 	case topdown.IsCancel(err):
-		return &UnknownError{What: fmt.Sprintf("the evaluation took longer than %s", r.engine.timeout())}
+		return &UnknownError{What: fmt.Sprintf("the evaluation took longer than %s", r.engine.timeout(r.review))}
 	}
 	return err
 }

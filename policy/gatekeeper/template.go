@@ -33,6 +33,8 @@ type Options struct {
 	Engine string
 	// Observe, where it is set, gets every step of Rego that is run.
 	Observe Observer
+
+	providers map[string]*provider
 }
 
 // Template is a ConstraintTemplate: what constraints of its kind mean. It is
@@ -45,6 +47,7 @@ type Template struct {
 	Engine string
 
 	operations []string
+	deletion   bool // its code tells deletions from other operations
 	schema     *schema
 	engine     engine
 }
@@ -158,10 +161,14 @@ func (t *Template) code(at object.Path, opts Options) error {
 	switch {
 	case cel != nil && opts.Engine != Rego:
 		t.Engine = CEL
+		t.deletion = strings.Contains(string(t.Object.Root.Lookup(*cel).JSON()), string(policy.Delete))
 		t.engine, err = newCEL(t.Object, *cel, opts.Coverage)
 	case rego != nil && opts.Engine != CEL:
 		t.Engine = Rego
-		t.engine, err = newRego(t.Object, rego, opts)
+		var e *regoEngine
+		if e, err = newRego(t.Object, rego, opts); err == nil {
+			t.engine, t.deletion = e, e.names(string(policy.Delete))
+		}
 	default:
 		return &ParseError{t.Object.Position(at), fmt.Errorf("ConstraintTemplate %s has no code for an engine that can run it; want %s or %s", t.Object.Name, Rego, CEL)}
 	}
@@ -187,6 +194,15 @@ func (t *Template) sources(at object.Path) (rego *regoSource, cel *object.Path) 
 		rego = &regoSource{at: at}
 	}
 	return rego, cel
+}
+
+// deletes says whether constraints of the template are about deletions: where it
+// does not say about which operations they are, whether its code knows of any.
+func (t *Template) deletes() bool {
+	if len(t.operations) > 0 {
+		return t.operation(policy.Delete)
+	}
+	return t.deletion
 }
 
 // operation says whether constraints of the template are about an operation.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -33,6 +34,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/celcover"
 	"sconce.dev/sconce/policy/kyverno/jmes"
 )
@@ -44,7 +46,7 @@ type celCheck struct {
 	// namespaceObject and user say what the expressions name.
 	namespaceObject, user bool
 	// reads are the fields of the object that each expression names.
-	reads [][]string
+	reads [][][]string
 }
 
 // celCompiler is the API server's, with what is wrong with expressions.
@@ -126,7 +128,7 @@ func (r *Rule) compileCEL(p *Policy) error {
 			message = r.Validation.Message
 		}
 		checks = append(checks, &validating.ValidationCondition{Expression: x.Expression, Message: message, Reason: x.Reason})
-		out.reads = append(out.reads, celReads(x.Expression, v.Variables)...)
+		out.reads = append(out.reads, r.reads(x.Expression))
 		if x.MessageExpression == "" {
 			messages = append(messages, nil)
 			continue
@@ -192,20 +194,32 @@ func (s *RuleSpec) celText() string {
 // celReads are the fields of the object that an expression names, directly or by
 // variables, those that it names directly first.
 func celReads(expr string, variables []admissionregistrationv1.Variable) [][]string {
-	out := objectFields(expr)
-	for _, v := range variables {
-		if strings.Contains(expr, "variables."+v.Name) {
-			out = append(out, objectFields(v.Expression)...)
+	named := make([]bool, len(variables))
+	var out [][]string
+	var add func(string)
+	add = func(expr string) {
+		out = append(out, objectFields(expr)...)
+		for i, v := range variables {
+			if !named[i] && strings.Contains(expr, "variables."+v.Name) {
+				named[i] = true
+				add(v.Expression)
+			}
 		}
 	}
-	return [][]string{flatten(out)}
+	add(expr)
+	return out
 }
 
-// flatten joins paths to one list, with an empty step after each.
-func flatten(paths [][]string) []string {
-	var out []string
-	for _, p := range paths {
-		out = append(append(out, p...), "")
+// reads are the fields that an expression of the rule names; where it names none,
+// those by which the rule applies.
+func (r *Rule) reads(expr string) [][]string {
+	variables := r.Validation.CEL.Variables
+	out := celReads(expr, variables)
+	for i := range r.CELPreconditions {
+		if len(out) > 0 {
+			break
+		}
+		out = celReads(r.CELPreconditions[i].Expression, variables)
 	}
 	return out
 }
@@ -224,7 +238,7 @@ func objectFields(expr string) [][]string {
 		if i > 0 && (isWord(expr[i-1]) || expr[i-1] == '.') {
 			continue
 		}
-		rest := strings.ReplaceAll(expr[from:], ".?", ".")
+		rest := strings.TrimPrefix(strings.ReplaceAll(expr[from:], ".?", "."), "?")
 		fields := leadingFields(rest)
 		if end := len(strings.Join(fields, ".")); len(fields) > 0 && end < len(rest) && rest[end] == '(' {
 			fields = fields[:len(fields)-1]
@@ -237,17 +251,76 @@ func objectFields(expr string) [][]string {
 
 // readPath is the place that an expression is about: the longest of the paths that
 // it names and that are there, or the first.
-func (s *subject) readPath(reads []string) object.Path {
+func (s *subject) readPath(reads [][]string) object.Path {
 	var best object.Path
-	for len(reads) > 0 {
-		end := slices.Index(reads, "")
-		path := s.path(reads[:end])
-		reads = reads[end+1:]
+	for _, steps := range reads {
+		path := s.path(steps)
 		if len(path) > len(best) {
 			best = path
 		}
 	}
 	return best
+}
+
+// maxBlamed is how many items are asked one by one which of them an expression
+// does not hold for.
+const maxBlamed = 32
+
+// blame is the place that an expression that does not hold is about: of a list that
+// it reads, the first item that it does not hold for alone.
+func (r *Rule) blame(s *scope, param runtime.Object, i int) object.Path {
+	subject := s.e.subject
+	best := subject.readPath(r.cel.reads[i])
+	if subject.node == nil || subject.object == nil {
+		return best
+	}
+	var lists [][]string
+	items := 0
+	for _, steps := range r.cel.reads[i] {
+		if n := itemsAt(subject.object, steps); n > 0 && !slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, steps) }) {
+			lists = append(lists, steps)
+			items += n
+		}
+	}
+	if n := subject.node.Lookup(best); n == nil || n.Kind != object.List || len(n.Items) == 0 || items > maxBlamed {
+		return best
+	}
+	if items == 1 {
+		return subject.path(append(slices.Clone(lists[0]), "0"))
+	}
+	for _, list := range lists {
+		for k := range itemsAt(subject.object, list) {
+			alone := *subject
+			alone.object = withOne(subject.object, lists, list, k)
+			request := alone.celRequest()
+			result := r.cel.validator.Validate(s.e.ctx, request.resource, request.versioned, param, request.namespace, celconfig.RuntimeCELCostBudget, &nobodyKnows{})
+			if i < len(result.Decisions) && result.Decisions[i].Action == validating.ActionDeny && result.Decisions[i].Evaluation != validating.EvalError {
+				return subject.path(append(slices.Clone(list), strconv.Itoa(k)))
+			}
+		}
+	}
+	return best
+}
+
+// withOne is an object of whose lists only one item of one is left.
+func withOne(tree map[string]any, lists [][]string, kept []string, k int) map[string]any {
+	for _, list := range lists {
+		if !slices.Equal(list, kept) {
+			tree, _ = relisted(tree, list, func([]any) []any { return []any{} }).(map[string]any)
+		}
+	}
+	tree, _ = relisted(tree, kept, func(items []any) []any { return items[k : k+1] }).(map[string]any)
+	return tree
+}
+
+// relisted returns a tree with another list at a place.
+func relisted(tree any, steps []string, list func([]any) []any) any {
+	if len(steps) == 0 {
+		items, _ := tree.([]any)
+		return list(items)
+	}
+	m, _ := tree.(map[string]any)
+	return withField(m, steps[0], relisted(m[steps[0]], steps[1:], list))
 }
 
 // celRequest is a request as the API server's CEL sees it.
@@ -346,11 +419,11 @@ func (r *Rule) validateWith(s *scope, request *celRequest, param runtime.Object)
 		switch {
 		case d.Evaluation == validating.EvalError && (d.Action != validating.ActionDeny || s.e.subject.strict):
 			// Kyverno takes it for a failure; what it is about is not decided.
-			return &Response{Status: Error, Message: d.Message}
+			return &Response{Status: Error, Message: policy.Reworded(d.Message)}
 		case d.Action == validating.ActionDeny:
 			out := &Response{Status: Fail, Message: d.Message}
 			if i < len(r.cel.reads) {
-				out.Path = s.e.subject.readPath(r.cel.reads[i])
+				out.Path = r.blame(s, param, i)
 			}
 			return out
 		}

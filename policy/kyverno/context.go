@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/kyverno/jmes"
 )
 
@@ -39,7 +38,7 @@ func (s *scope) resolve(e *entry) error {
 	case e.GlobalReference != nil:
 		value, err = s.globalReference(e)
 	default:
-		return s.imageRegistry(e)
+		value, err = s.imageRegistry(e)
 	}
 	if err != nil {
 		return err
@@ -183,15 +182,6 @@ func (s *scope) globalReference(e *entry) (any, error) {
 	return s.refine(e.Name, e.GlobalReference.JMESPath, floats(data))
 }
 
-// imageRegistry asks no registry.
-func (s *scope) imageRegistry(e *entry) error {
-	ref, err := s.text("context "+e.Name+": imageRegistry.reference", e.ImageRegistry.Reference)
-	if err != nil {
-		return err
-	}
-	return s.notTold(e.Name, "what the registry says of the image %s", ref)
-}
-
 // refine applies the expression of an entry to what was found.
 func (s *scope) refine(name, path string, data any) (any, error) {
 	path, err := s.text("context "+name+": jmesPath", path)
@@ -230,7 +220,10 @@ func (s *scope) apiCall(e *entry) (any, error) {
 			return s.refine(e.Name, call.JMESPath, floats(answer.Body))
 		}
 	}
-	if call.Service != nil || method != "GET" {
+	if call.Service != nil {
+		return s.call(e)
+	}
+	if method != "GET" {
 		return nil, s.notTold(e.Name, "what %s %s answers", method, path)
 	}
 	data, found, known := s.get(path)
@@ -261,12 +254,10 @@ func (s *scope) get(raw string) (data any, found, known bool) {
 	if err != nil || u.Query().Has("fieldSelector") || u.Query().Has("limit") {
 		return nil, false, false
 	}
-	kinds, _ := c.Kinds()
-	at := slices.IndexFunc(kinds, func(gk object.GroupKind) bool { return gk.Group == a.group && pluralOf(gk) == a.resource })
-	if at < 0 {
+	kind, objects, all := policy.Find(c, a.group, a.resource, a.namespace)
+	if kind.Kind == "" {
 		return nil, false, false
 	}
-	objects, all := c.Objects(kinds[at], a.namespace)
 	var items []any
 	for _, o := range objects {
 		if o.Root.HasUnknown() {
@@ -288,12 +279,7 @@ func (s *scope) get(raw string) (data any, found, known bool) {
 	if items == nil {
 		items = []any{}
 	}
-	return map[string]any{"apiVersion": a.version(), "kind": kinds[at].Kind + "List", "metadata": map[string]any{}, "items": items}, true, true
-}
-
-func pluralOf(gk object.GroupKind) string {
-	plural, _ := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Group: gk.Group, Kind: gk.Kind})
-	return plural.Resource
+	return map[string]any{"apiVersion": a.version(), "kind": kind.Kind + "List", "metadata": map[string]any{}, "items": items}, true, true
 }
 
 // apiPath is what a path of the API server names.

@@ -212,7 +212,7 @@ func (e *evaluation) about() bool {
 
 // inNamespace says whether the object is in the namespace of a Policy.
 func (e *evaluation) inNamespace() bool {
-	return e.p.namespace == "" || e.subject.namespace == e.p.namespace
+	return e.p.namespace == "" || e.subject.namespace == e.p.namespace || e.subject.dark.namespace
 }
 
 // rules runs those rules of a policy that a test picks, until one has applied where
@@ -343,7 +343,7 @@ func joined(texts ...string) string {
 func (e *evaluation) excused(r *Rule, s *scope) (out []*Exception, names []string, err error) {
 	for _, list := range [][]*Exception{e.p.Exceptions, e.options.Exceptions} {
 		for _, x := range list {
-			if slices.Contains(out, x) || !x.excuses(e.p, r.Name) {
+			if slices.Contains(out, x) || !x.Excuses(e.p, r.Name) {
 				continue
 			}
 			switch x.match.excepts(e.subject) {
@@ -467,10 +467,34 @@ func (s *scope) plainPath(expr string) []string {
 		}
 		return append(slices.Clone(root.steps), leadingFields(expr[i+len(root.name):])...)
 	}
-	if s.at != nil && names(expr, "element") {
+	switch {
+	case s.at != nil && names(expr, "element"):
 		return s.at
+	case names(expr, "images"):
+		return s.imagePath(expr)
 	}
 	return nil
+}
+
+// imagePath returns the steps to the first list of containers of those whose images
+// an expression names, or to the image where there is only one.
+func (s *scope) imagePath(expr string) []string {
+	steps := podSteps(s.e.subject.kind)
+	if steps == nil {
+		return nil
+	}
+	for _, list := range containerLists {
+		at := append(slices.Clip(steps), list)
+		n := itemsAt(s.e.subject.object, at)
+		switch {
+		case n == 0 || !names(expr, list) && !strings.Contains(expr, "images."+list):
+		case n == 1:
+			return append(at, "0", "image")
+		default:
+			return at
+		}
+	}
+	return append(steps, "containers")
 }
 
 // leadingFields are the fields and numbers at the beginning of a path.

@@ -45,6 +45,8 @@ type Rule struct {
 	Position object.Position
 	// Unsupported says why the rule cannot be run; empty where it can.
 	Unsupported string
+	// invalid says that it is told as a problem already.
+	invalid bool
 
 	source object.Path
 	// controllers are the kinds that a generated rule validates; nil for one that
@@ -54,6 +56,8 @@ type Rule struct {
 	check          check
 	cel            *celCheck
 	standard       *podsecurity.Standard
+	// images are what verifyImages asks, where that is the same for all requests.
+	images []*imageCheck
 }
 
 // Exception is a PolicyException.

@@ -86,10 +86,12 @@ func (w *world) Objects(gk object.GroupKind, namespace string) ([]*object.Object
 	return out, true
 }
 
-func (w *world) Kinds() ([]object.GroupKind, bool) {
+func (w *world) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
 	var out []object.GroupKind
 	for _, o := range w.objects {
-		out = append(out, o.GroupKind())
+		if policy.Covers(of, o.GroupKind()) {
+			out = append(out, o.GroupKind())
+		}
 	}
 	return out, true
 }

@@ -144,7 +144,7 @@ func (l *loader) rule(o *object.Object, n *object.Node, path object.Path) *Rule 
 	case n.HasUnknown():
 		r.Unsupported = "the rule is not completely known: " + n.FirstUnknown()
 	case len(errs) > 0:
-		r.Unsupported = "the rule is not valid: " + errs[0].Error()
+		r.Unsupported, r.invalid = "the rule is not valid: "+errs[0].Error(), true
 	default:
 		r.Unsupported = r.unsupported()
 	}
@@ -378,8 +378,8 @@ func (e *Exception) names(p *Policy) bool {
 	return slices.ContainsFunc(e.Spec.Exceptions, func(x Excused) bool { return x.PolicyName == p.key() })
 }
 
-// excuses says whether an exception names a rule of a policy.
-func (e *Exception) excuses(p *Policy, rule string) bool {
+// Excuses says whether an exception names a rule of a policy.
+func (e *Exception) Excuses(p *Policy, rule string) bool {
 	for _, x := range e.Spec.Exceptions {
 		if x.PolicyName == p.key() && anyWildcard(x.RuleNames, rule) {
 			return true

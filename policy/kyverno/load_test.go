@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
@@ -43,9 +45,9 @@ func TestProblems(t *testing.T) {
 		"no spec":        {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\n", problem: "1: the policy has no spec"},
 		"no rules":       {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\nspec: {}\n", problem: "4: the policy has no rules"},
 		"rules no list":  {text: "apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {name: p}\nspec: {rules: {}}\n", problem: "4: spec.rules is a map, but must be a list"},
-		"unknown field":  {text: withRules(pods + "\nvalidate: {patern: {a: b}}"), problem: `8: unknown field "validate.patern"`, unsupported: "unknown field"},
+		"unknown field":  {text: withRules(pods + "\nvalidate: {patern: {a: b}}"), problem: `8: unknown field "validate.patern"`},
 		"unknown above":  {text: strings.Replace(withRules(pods+"\nvalidate: {deny: {}}"), "spec:", "spec:\n  rulez: []", 1), problem: `5: unknown field "rulez"`},
-		"wrong type":     {text: withRules(pods + "\nvalidate: {message: [a]}"), problem: "must be a string", unsupported: "must be a string"},
+		"wrong type":     {text: withRules(pods + "\nvalidate: {message: [a]}"), problem: "must be a string"},
 		"no name":        {text: strings.Replace(withRules(pods+"\nvalidate: {deny: {}}"), "name: r0", `name: ""`, 1), problem: "6: the rule has no name"},
 		"same name":      {text: strings.Replace(withRules(pods+"\nvalidate: {deny: {}}", pods+"\nvalidate: {deny: {}}"), "r1", "r0", 1), problem: `9: two rules of the policy are called "r0"`},
 		"no type":        {text: withRules(pods), unsupported: "the rule has 0 of validate, mutate, generate and verifyImages"},
@@ -150,7 +152,7 @@ spec:
 		i.Action != v1alpha1.Deny || i.FailurePolicy != v1alpha1.FailOpen || i.Position.Line != 15 || i.Unsupported != "" {
 		t.Errorf("%+v", i)
 	}
-	if n := i.Needs; !n.Namespaces || !n.AnyKind || !n.User || n.Authorizer || !slices.Equal(n.Kinds, []object.GroupKind{{Kind: "ConfigMap"}}) {
+	if n := i.Needs; !n.Namespaces || n.AnyKind || !n.User || n.Authorizer || !slices.Equal(n.Kinds, []object.GroupKind{{Kind: "ConfigMap"}, {Kind: "Pod"}}) {
 		t.Errorf("%+v", n)
 	}
 	if i := set.Rules[1].Info(); i.Action != v1alpha1.Warn || !i.Needs.Authorizer || i.Needs.User {
@@ -311,6 +313,35 @@ func TestActionFor(t *testing.T) {
 		o := read(t, "pod", []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: "+namespace+"}\n"))[0].Object
 		if got := rule.(policy.Acting).ActionFor(&policy.Request{Object: o}); got != want {
 			t.Errorf("in %s it is %s, want %s", namespace, got, want)
+		}
+	}
+}
+
+// TestCallNeeds holds that a rule needs of the cluster what the paths of its calls
+// name, as far as they are written out.
+func TestCallNeeds(t *testing.T) {
+	for call, want := range map[string]policy.Needs{
+		"urlPath: /api/v1/namespaces/default/services":                                                            {Kinds: []object.GroupKind{{Kind: "Service"}}},
+		"urlPath: '/api/v1/namespaces/{{ request.object.metadata.namespace || ''{{a}}'' }}/services?limit={{x}}'": {Kinds: []object.GroupKind{{Kind: "Service"}}},
+		"urlPath: '/apis/networking.k8s.io/v1/ingresses?labelSelector=a%3Db'":                                     {Kinds: []object.GroupKind{{Group: "networking.k8s.io", Kind: "Ingress"}}},
+		"urlPath: '/api/v1/namespaces/{{ request.namespace }}'":                                                   {Kinds: []object.GroupKind{{Kind: "Namespace"}}},
+		"urlPath: '/apis/external-secrets.io/v1/externalsecrets/{{ x }}'":                                         {Kinds: []object.GroupKind{{Group: "external-secrets.io", Kind: policy.Any}}},
+		"urlPath: '/apis/apps/v1/namespaces/a/{{ to_lower(request.kind.kind) }}s'":                                {AnyKind: true},
+		"urlPath: '{{ request.object.metadata.annotations.path }}'":                                               {AnyKind: true},
+		"urlPath: /version":                      {Outside: true},
+		"service: {url: 'https://example.com/'}": {Outside: true},
+		"{urlPath: /apis/authorization.k8s.io/v1/subjectaccessreviews, method: POST}": {Outside: true},
+	} {
+		if !strings.HasPrefix(call, "{") {
+			call = "{" + call + "}"
+		}
+		set := load(t, "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: a}\nspec:\n  rules:\n  - name: a\n    match: {any: [{resources: {kinds: [Pod]}}]}\n"+
+			"    context: [{name: d, apiCall: "+call+"}]\n    validate: {message: m, deny: {}}\n")
+		if len(set.Rules) != 1 {
+			t.Fatalf("%s: %+v", call, set.Problems)
+		}
+		if diff := cmp.Diff(want, set.Rules[0].Info().Needs); diff != "" {
+			t.Errorf("%s: %s", call, diff)
 		}
 	}
 }

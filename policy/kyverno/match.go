@@ -272,13 +272,28 @@ func (m *matcher) mayMatch(gk object.GroupKind) bool {
 	return may(m.one)
 }
 
+// asks says whether a filter may describe requests. One that names no operations
+// describes those of all.
+func (f *filter) asks(q *policy.Requests) bool {
+	if ops := f.Resources.Operations; f.empty || len(ops) > 0 && !slices.Contains(ops, q.Operation) {
+		return false
+	}
+	if len(f.kinds) == 0 {
+		return q.Subresource == ""
+	}
+	return slices.ContainsFunc(f.kinds, func(k kindSelector) bool {
+		return pattern.Wildcard(k.group, q.Kind.Group) && pattern.Wildcard(k.version, q.Version) && pattern.Wildcard(k.kind, q.Kind.Kind) &&
+			pattern.Wildcard(k.subresource, q.Subresource)
+	})
+}
+
 func (f *filter) mayMatch(gk object.GroupKind) bool {
 	if len(f.kinds) == 0 {
 		return !f.empty
 	}
 	return slices.ContainsFunc(f.kinds, func(k kindSelector) bool {
 		// What a subresource is sent as may be of another kind than its parent.
-		return k.subresource != "" || pattern.Wildcard(k.group, gk.Group) && pattern.Wildcard(k.kind, gk.Kind)
+		return k.subresource != "" && policy.IsSent(gk) || pattern.Wildcard(k.group, gk.Group) && pattern.Wildcard(k.kind, gk.Kind)
 	})
 }
 
@@ -420,30 +435,37 @@ func (f *filter) resource(s *subject, operations bool) answer {
 	if len(f.kinds) > 0 && !f.kind(s) {
 		return no
 	}
-	if r.Name != "" && !pattern.Wildcard(r.Name, s.name) {
-		return no
-	}
-	if len(r.Names) > 0 && !anyWildcard(r.Names, s.name) {
-		return no
-	}
-	if len(r.Namespaces) > 0 && !anyWildcard(r.Namespaces, s.namespaceOrSelf()) {
-		return no
-	}
-	if !annotated(r.Annotations, s.annotations) {
-		return no
-	}
-	if f.selector != nil && !f.selector.matches(s.labels) {
-		return no
+	out := yes
+	for _, c := range [...]struct {
+		asked, dark bool
+		holds       func() bool
+	}{
+		{r.Name != "", s.dark.name, func() bool { return pattern.Wildcard(r.Name, s.name) }},
+		{len(r.Names) > 0, s.dark.name, func() bool { return anyWildcard(r.Names, s.name) }},
+		{len(r.Namespaces) > 0, s.spaceDark(), func() bool { return anyWildcard(r.Namespaces, s.namespaceOrSelf()) }},
+		{len(r.Annotations) > 0, s.dark.annotations, func() bool { return annotated(r.Annotations, s.annotations) }},
+		{f.selector != nil, s.dark.labels, func() bool { return f.selector.matches(s.labels) }},
+	} {
+		switch {
+		case !c.asked:
+		case c.dark:
+			out = maybe
+		case !c.holds():
+			return no
+		}
 	}
 	if f.namespaceSelector != nil {
-		return f.namespace(s)
+		return out.and(func() answer { return f.namespace(s) })
 	}
-	return yes
+	return out
 }
 
 func (f *filter) namespace(s *subject) answer {
 	if s.kind == "Namespace" {
 		return no
+	}
+	if s.dark.namespace {
+		return maybe
 	}
 	have, known := s.namespaceLabels()
 	if !known {

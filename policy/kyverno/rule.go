@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,11 +53,12 @@ func (p *Policy) load(out *policy.Set, timeout time.Duration) {
 				r.variants = append(r.variants, variant)
 			}
 		}
-		if len(r.variants) == 0 {
-			continue
+		if len(r.variants) == 0 || r.variants[0].invalid {
+			continue // what is not valid is a problem, and told as such
 		}
 		r.info = p.info(r.variants)
 		r.slow = slices.ContainsFunc(r.variants, (*Rule).slow)
+		r.outside = slices.ContainsFunc(r.variants, (*Rule).asksOutside)
 		if r.variants[0].hasMutate() {
 			mutators = append(mutators, r)
 			continue
@@ -94,6 +97,7 @@ type rule struct {
 	timeout  time.Duration
 	one      bool // only the first rule of the policy that applies is run
 	slow     bool // the time must be bounded
+	outside  bool // it asks registries or services
 }
 
 // info is what rules of a policy say of themselves.
@@ -120,6 +124,9 @@ func (p *Policy) info(variants []*Rule) *policy.Info {
 	}
 	if failurePolicy == string(v1alpha1.FailOpen) {
 		out.FailurePolicy = v1alpha1.FailOpen
+	}
+	for _, o := range p.overrides(r) {
+		out.Needs.Namespaces = out.Needs.Namespaces || o.NamespaceSelector != nil
 	}
 	for _, v := range variants {
 		v.needs(&out.Needs)
@@ -216,25 +223,50 @@ func (r *Rule) needs(out *policy.Needs) {
 	out.Authorizer = out.Authorizer || strings.Contains(text, "authorizer")
 	out.User = out.User || strings.Contains(text, "userInfo")
 	if v := r.Validation; v != nil && v.CEL != nil && v.CEL.ParamKind != nil {
-		addKind(out, object.Ref{APIVersion: v.CEL.ParamKind.APIVersion, Kind: v.CEL.ParamKind.Kind}.GroupKind())
+		out.LookUp(object.Ref{APIVersion: v.CEL.ParamKind.APIVersion, Kind: v.CEL.ParamKind.Kind}.GroupKind())
 	}
 	for _, e := range r.entries() {
 		switch {
 		case e.ConfigMap != nil:
-			addKind(out, object.GroupKind{Kind: "ConfigMap"})
+			out.LookUp(object.GroupKind{Kind: "ConfigMap"})
 		case e.APICall != nil:
-			out.AnyKind = true
+			e.APICall.needs(out)
 		}
 	}
 	all, _ := json.Marshal(&r.RuleSpec)
 	for _, word := range []string{"request.userInfo", "request.roles", "request.clusterRoles", "serviceAccountName"} {
 		out.User = out.User || bytes.Contains(all, []byte(word))
 	}
+	if r.hasVerifyImages() && (bytes.Contains(all, []byte(`"secret":`)) || bytes.Contains(all, []byte("k8s://"))) {
+		out.LookUp(object.GroupKind{Kind: "Secret"}) // public keys
+	}
 }
 
-func addKind(n *policy.Needs, gk object.GroupKind) {
-	if !slices.Contains(n.Kinds, gk) {
-		n.Kinds = append(n.Kinds, gk)
+// someText stands for a variable in a path of the API: no group and no resource
+// has it in its name.
+const someText = "\x00"
+
+var innermost = regexp.MustCompile(`\{\{[^{}]*\}\}`)
+
+// needs adds what a call must know: the kind that its path names, as far as that
+// is written out.
+func (c *APICall) needs(out *policy.Needs) {
+	if c.Service != nil || c.Method != "" && c.Method != http.MethodGet {
+		out.Outside = true
+		return
+	}
+	path := c.URLPath
+	for before := ""; before != path; {
+		before, path = path, innermost.ReplaceAllLiteralString(path, someText)
+	}
+	path, _, _ = strings.Cut(path, "?")
+	switch a, ok := parseAPIPath(path); {
+	case ok && !strings.Contains(a.group+a.resource, someText):
+		out.LookUp(policy.KindOf(a.group, a.resource))
+	case strings.Contains(path, someText):
+		out.LookUp(policy.AnyKind)
+	default:
+		out.Outside = true // the API server tells nothing of objects there
 	}
 }
 
@@ -272,13 +304,28 @@ func (r *rule) Matches(gk object.GroupKind) bool {
 	return slices.ContainsFunc(r.variants, func(v *Rule) bool { return v.match.mayMatch(gk) })
 }
 
+// Asks implements policy.Asking.
+func (r *rule) Asks(q policy.Requests) bool {
+	return slices.ContainsFunc(r.variants, func(v *Rule) bool {
+		return (q.Operation != policy.Delete || v.judgesDeletions()) &&
+			slices.ContainsFunc(v.match.filters(), func(f *filter) bool { return f.asks(&q) })
+	})
+}
+
+// judgesDeletions says whether a rule says anything of deletions: there is nothing
+// that patterns and the Pod Security Standards could be held against.
+func (r *Rule) judgesDeletions() bool {
+	v := r.Validation
+	return v != nil && v.Pattern == nil && v.AnyPattern == nil && v.PodSecurity == nil
+}
+
 // begin begins an evaluation of a request, bounded in time. Applies is false where
 // the policy is not about it; the verdict is set where it is decided already.
 func (r *rule) begin(ctx context.Context, q *policy.Request) (e *evaluation, done context.CancelFunc, v *control.Verdict, applies bool) {
 	e = r.p.judging(ctx, q)
 	done = func() {}
 	if e.subject.unknown != "" {
-		if e.subject.metadataKnown && !r.concerns(e) {
+		if !r.concerns(e) {
 			return e, done, nil, false
 		}
 		out := policy.Unknown("the object is not completely known: " + e.subject.unknown)
@@ -294,7 +341,10 @@ func (r *rule) begin(ctx context.Context, q *policy.Request) (e *evaluation, don
 		out := policy.Unknown("whether the webhook of the policy is asked cannot be decided: its matchConditions depend on what is not known")
 		return e, done, &out, true
 	}
-	if r.slow {
+	switch {
+	case r.outside && q.Network != nil:
+		e.ctx, done = context.WithTimeout(ctx, q.Network.Limit())
+	case r.slow:
 		e.ctx, done = context.WithTimeout(ctx, r.timeout)
 	}
 	return e, done, nil, true

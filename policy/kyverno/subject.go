@@ -44,12 +44,12 @@ type subject struct {
 	// base is what expressions see: request, and what was told beside. It is made
 	// when an expression is first evaluated.
 	base func() map[string]any
-	// unknown says what of the object is not known; metadataKnown that this is not
-	// what filters look at.
-	unknown       string
-	metadataKnown bool
-	images        func() (map[string]any, error)
-	pod           func() (*podsecurity.Pod, error)
+	// unknown says what of the object is not known, dark which of it filters look
+	// at.
+	unknown string
+	dark    struct{ name, namespace, labels, annotations bool }
+	images  func() (map[string]any, error)
+	pod     func() (*podsecurity.Pod, error)
 }
 
 type subjectKey struct{}
@@ -70,7 +70,9 @@ func subjectOf(r *policy.Request) *subject {
 		if about := r.Subject(); about != nil {
 			s.node = about.Root
 			s.unknown = about.Root.FirstUnknown()
-			s.metadataKnown = !about.Root.Get("metadata").HasUnknown()
+			if s.unknown != "" {
+				s.darken(about.Root.Get("metadata"))
+			}
 		}
 		s.who.user = r.User
 		if r.User != nil {
@@ -91,6 +93,16 @@ func subjectOf(r *policy.Request) *subject {
 	})
 }
 
+// darken notes what of the metadata is not known.
+func (s *subject) darken(metadata *object.Node) {
+	is := func(fields ...string) bool {
+		return metadata != nil && metadata.Kind == object.Unknown ||
+			slices.ContainsFunc(fields, func(f string) bool { return metadata.Get(f).HasUnknown() })
+	}
+	s.dark.name, s.dark.namespace = is("name", "generateName"), is("namespace")
+	s.dark.labels, s.dark.annotations = is("labels"), is("annotations")
+}
+
 // derive fills in what follows from the object.
 func (s *subject) derive() {
 	tree := s.object
@@ -109,12 +121,19 @@ func (s *subject) derive() {
 		s.name, _ = m["generateName"].(string)
 	}
 	s.namespace, _ = m["namespace"].(string)
+	if about := s.request.Subject(); s.strict && s.subresource != "" && s.namespace == "" && about != nil {
+		s.namespace = about.Namespace // what is sent to it says nothing of where it is
+	}
 	if s.strict && s.namespace == "" && !clusterScoped[s.gvk.GroupKind()] {
 		s.namespace = "default"
 	}
 	s.labels, s.annotations = stringEntries(m["labels"]), stringEntries(m["annotations"])
 	s.pod = sync.OnceValues(func() (*podsecurity.Pod, error) { return podsecurity.Decode(tree) })
-	s.images = sync.OnceValues(func() (map[string]any, error) { return imagesOf(tree, s.kind) })
+	pictured := tree
+	if s.strict {
+		pictured = s.object // what is deleted has no images
+	}
+	s.images = sync.OnceValues(func() (map[string]any, error) { return imagesOf(pictured, s.kind) })
 }
 
 // with returns the subject with another object in the place of the new one.
@@ -200,6 +219,8 @@ func numbers(tree any, convert func(any) (any, bool)) (any, bool) {
 	return convert(tree)
 }
 
+// stringEntries are the entries of a map of strings. As in Kubernetes' own reading,
+// null is an empty string, and there are none where one of them is anything else.
 func stringEntries(tree any) map[string]string {
 	m, _ := tree.(map[string]any)
 	if len(m) == 0 {
@@ -207,17 +228,28 @@ func stringEntries(tree any) map[string]string {
 	}
 	out := make(map[string]string, len(m))
 	for k, v := range m {
-		if s, ok := v.(string); ok {
-			out[k] = s
+		s, ok := v.(string)
+		if !ok && v != nil {
+			return nil
 		}
+		out[k] = s
 	}
 	return out
+}
+
+// requestName is the name that the request is about: what is sent to a subresource
+// has none.
+func (s *subject) requestName() string {
+	if about := s.request.Subject(); s.name == "" && s.subresource != "" && about != nil {
+		return about.Name
+	}
+	return s.name
 }
 
 // requestTree is the variable request, as Kyverno has it from the API server.
 func (s *subject) requestTree() map[string]any {
 	out := map[string]any{
-		"operation": string(s.operation), "namespace": s.namespace, "name": s.name, "dryRun": s.request.DryRun,
+		"operation": string(s.operation), "namespace": s.namespace, "name": s.requestName(), "dryRun": s.request.DryRun,
 		"kind": map[string]any{"group": s.gvk.Group, "version": s.gvk.Version, "kind": s.gvk.Kind},
 	}
 	if s.object != nil {
@@ -304,6 +336,14 @@ func (s *subject) namespaceOrSelf() string {
 		return s.name
 	}
 	return s.namespace
+}
+
+// spaceDark says whether the namespace that filters look at is not known.
+func (s *subject) spaceDark() bool {
+	if s.kind == "Namespace" {
+		return s.dark.name
+	}
+	return s.dark.namespace
 }
 
 // namespaceLabels are the labels of the object's namespace, and whether they are

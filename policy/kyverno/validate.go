@@ -85,7 +85,7 @@ func (r *Rule) compile(p *Policy) {
 	case r.hasGenerate():
 		r.check = r.generate
 	case r.hasVerifyImages():
-		r.check = r.verify
+		err = r.compileImages()
 	default:
 		err = r.compileValidation(p)
 	}
@@ -234,17 +234,14 @@ func (e *evaluation) before() *evaluation {
 }
 
 // prior is what a check says of the old object; nil where the rule is not about it.
+// A rule with preconditions is about no old object: Kyverno (1.19) does not get
+// through reading them there, and takes the old object for one that does not match.
 func (e *evaluation) prior(r *Rule, c check) *Response {
-	s := e.scope(r)
-	s.add(r.Context)
-	if r.Preconditions != nil {
-		if holds, _, err := jmes.Conditions(r.Preconditions, s); err != nil || !holds {
-			return nil
-		}
-	}
-	if matches(r.match, r.exclude, e.subject) != yes {
+	if r.Preconditions != nil || matches(r.match, r.exclude, e.subject) != yes {
 		return nil
 	}
+	s := e.scope(r)
+	s.add(r.Context)
 	return c(s, nil)
 }
 
@@ -267,8 +264,17 @@ func (b *body) validateDeny(s *scope) *Response {
 		return b.passed
 	}
 	out := &Response{Status: Fail, Message: b.denyMessage(s, message), Path: s.evidence(reads)}
-	if out.Path == nil && s.at != nil {
+	switch {
+	case out.Path != nil:
+	case s.at != nil:
 		out.Path = s.e.subject.path(s.at)
+	case b.rule.Preconditions != nil:
+		// The conditions are always met: what denies is why the rule applies.
+		reads = nil
+		s.reads = &reads
+		_, _, _ = jmes.Conditions(b.rule.Preconditions, s)
+		s.reads = nil
+		out.Path = s.evidence(reads)
 	}
 	return out
 }

@@ -150,15 +150,26 @@ type activation struct {
 	*subject
 	// current is the object as mutations have left it so far.
 	current   map[string]any
+	changed   bool
 	variables *lazy.MapValue
 	exemption *Exemption
 	lookup    *lookup
-	extra     map[string]any // what policies of one type see beside
-	mayBe     bool           // chance may decide
-	asked     string         // what was looked up and is not known
+	extra     map[string]any  // what policies of one type see beside
+	mayBe     bool            // chance may decide
+	asked     string          // what was looked up and is not known
+	ctx       context.Context //nolint:containedctx // what expressions call is given none
+	held      int             // how large the values are that were made
 }
 
 var _ interpreter.Activation = (*activation)(nil)
+
+// context is that of the evaluation.
+func (a *activation) context() context.Context {
+	if a.ctx == nil {
+		return context.Background()
+	}
+	return a.ctx
+}
 
 // Parent implements interpreter.Activation.
 func (a *activation) Parent() interpreter.Activation { return nil }
@@ -188,7 +199,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case compiler.GlobalContextKey:
 		return globalcontext.Context{ContextInterface: a.lookup}, true
 	case compiler.HTTPKey:
-		return http.Context{ContextInterface: httpLookup{a.lookup}}, true
+		return http.Context{ContextInterface: httpLookup{lookup: a.lookup}}, true
 	case compiler.ImageDataKey:
 		return imagedata.Context{ContextInterface: a.lookup}, true
 	case compiler.GeneratorKey:

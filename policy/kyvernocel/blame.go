@@ -9,6 +9,7 @@ import (
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/interpreter"
 	"github.com/kyverno/sdk/extensions/cel/compiler"
 
@@ -58,7 +59,7 @@ func (e *expression) part(n celast.Expr) (program interpretable) {
 	}
 	whole := e.ast.NativeRep()
 	sub := celast.NewCheckedAST(celast.NewAST(n, whole.SourceInfo()), whole.TypeMap(), whole.ReferenceMap())
-	if p, err := e.env.PlanProgram(sub, programOptions()...); err == nil {
+	if p, err := e.env.PlanProgram(sub, programOptions(e.guard)...); err == nil {
 		program = p
 	}
 	e.parts.Store(n.ID(), program)
@@ -68,7 +69,7 @@ func (e *expression) part(n celast.Expr) (program interpretable) {
 // value evaluates a part; nil where that fails.
 func (b *blamer) value(n celast.Expr) ref.Val {
 	b.searched++
-	if b.searched > maxSearched {
+	if b.searched > maxSearched || b.ctx.Err() != nil {
 		return nil
 	}
 	p := b.of.part(n)
@@ -168,16 +169,22 @@ func (b *blamer) macro(c celast.ComprehensionExpr, came bool, depth int) bool {
 	if c.HasIterVar2() {
 		name = c.IterVar2()
 	}
-	in, _ := b.value(c.IterRange()).(interface{ Contains(ref.Val) ref.Val })
-	for _, list := range b.sources(c.IterRange(), 0) {
+	lists, total := b.sources(c.IterRange(), 0), 0
+	for _, list := range lists {
+		items, _ := b.at(list).([]any)
+		total += len(items)
+	}
+	in, _ := b.value(c.IterRange()).(traits.Lister)
+	// As many elements as there are in the object are all of them.
+	all := in == nil || in.Size() == types.Int(total)
+	for _, list := range lists {
 		items, _ := b.at(list).([]any)
 		for i, item := range items {
-			if in != nil && in.Contains(types.DefaultTypeAdapter.NativeToValue(item)) != types.True {
-				continue
-			}
 			found := false
 			b.with(name, item, []object.Path{list.Append(object.Step{Item: true, Index: i})}, func() {
-				if found = b.is(test, came); found {
+				// Whether the macro looks at the element takes longer to tell.
+				found = b.is(test, came) && (all || in.Contains(types.DefaultTypeAdapter.NativeToValue(item)) == types.True)
+				if found {
 					b.condition(test, came, depth+1)
 				}
 			})

@@ -34,6 +34,8 @@ import (
 	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/apiserver/pkg/cel/library"
 	"k8s.io/apiserver/pkg/cel/mutation"
+
+	"sconce.dev/sconce/policy/celguard"
 )
 
 // nowKey is the variable that time.now() is read from: a policy asks no clock.
@@ -44,6 +46,11 @@ type Exemption struct {
 	AllowedImages []string `cel:"allowedImages"`
 	AllowedValues []string `cel:"allowedValues"`
 }
+
+// small says that going through it takes no time.
+func (e *Exemption) small() bool { return len(e.AllowedImages)+len(e.AllowedValues) <= maxExempt }
+
+const maxExempt = 200
 
 var (
 	objectType    = types.NewObjectType("Object")
@@ -63,6 +70,7 @@ type flavour struct {
 type environ struct {
 	mu        sync.Mutex
 	env       *cel.Env
+	guard     *celguard.Guard
 	variables *variableTypes
 }
 
@@ -115,7 +123,7 @@ func newEnviron(f flavour) (*environ, error) {
 	if env, err = cel.NewEnv(options...); err != nil {
 		return nil, err
 	}
-	return &environ{env: env, variables: variables}, nil
+	return &environ{env: env, guard: celguard.New(env), variables: variables}, nil
 }
 
 // baseOptions are the language and the variables, as Kyverno has them.

@@ -20,7 +20,7 @@ func (v *variant) evaluate(ctx context.Context, r *policy.Request, told *Told) R
 	if told != nil {
 		s = s.lenient()
 	}
-	matched, err := v.matcher.match(s)
+	matched, err := v.matcher.relaxed(s.attributes).match(s)
 	switch {
 	case err != nil:
 		return failure("match", err)
@@ -59,6 +59,7 @@ func (v *variant) judge(ctx context.Context, a *activation) Response {
 	if cerr != nil {
 		return failure("evaluation", &unknownError{"what is generated of the policy for controllers of pods does not compile: " + cerr.Error()})
 	}
+	a.ctx = ctx
 	a.bind(ctx, p.names, p.variables)
 	if v.policy.Type == Deleting {
 		return v.deletes(ctx, a, p)
@@ -103,7 +104,7 @@ func (r Response) hushed(secret bool) Response {
 	if !secret || r.Status != Error {
 		return r
 	}
-	r.Message = "what the policy says may hold values of the Secret, and is left out"
+	r.Message = policy.Hushed
 	if r.Unknown != "" {
 		r.Unknown = r.Message
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -15,12 +17,13 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/interpreter"
 	"github.com/kyverno/sdk/extensions/cel/compiler"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
-	"k8s.io/apiserver/pkg/cel/library"
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/celcover"
+	"sconce.dev/sconce/policy/celguard"
 )
 
 // maxExpression is the longest expression that is compiled, in bytes.
@@ -34,9 +37,13 @@ type expression struct {
 	tracked func() (cel.Program, error)
 	// grows says that its value may be larger than what it reads.
 	grows bool
-	ast   *cel.Ast
-	env   *cel.Env
-	reads reads
+	// uses is how often it uses what it reads, counting through variables.
+	uses   int
+	source string
+	ast    *cel.Ast
+	env    *cel.Env
+	guard  *celguard.Guard
+	reads  reads
 	// parts are the programs of parts of the expression, by their numbers: see
 	// blame.
 	parts sync.Map
@@ -52,8 +59,9 @@ type reads struct {
 	// place is the namespace that the object, or the request, names.
 	place bool
 	// lookups are made of the cluster, a registry, the global context or an
-	// address.
-	lookups bool
+	// address; kinds of the cluster, outside of the others.
+	lookups, outside bool
+	kinds            []object.GroupKind
 }
 
 func (r *reads) add(o reads) {
@@ -63,6 +71,12 @@ func (r *reads) add(o reads) {
 	r.random = r.random || o.random
 	r.now = r.now || o.now
 	r.lookups = r.lookups || o.lookups
+	r.outside = r.outside || o.outside
+	for _, gk := range o.kinds {
+		if !slices.Contains(r.kinds, gk) {
+			r.kinds = append(r.kinds, gk)
+		}
+	}
 }
 
 // compilation compiles the expressions of one policy.
@@ -102,8 +116,11 @@ func (c *compilation) compile(source string, want ...*cel.Type) (*expression, er
 	if got := ast.OutputType(); len(want) > 0 && !oneOf(got, want) {
 		return nil, fmt.Errorf("the expression is of type %s; want %s", got, want[0])
 	}
-	e := &expression{ast: ast, env: c.env.env, reads: c.readsOf(ast.NativeRep().Expr())}
-	options := programOptions()
+	e := &expression{source: source, ast: ast, env: c.env.env, guard: c.env.guard, reads: c.readsOf(ast.NativeRep().Expr())}
+	if e.uses = c.usesOf(ast.NativeRep()); e.uses > maxUses {
+		return nil, fmt.Errorf("the expression uses what it reads more than %d times, through variables that use others: use each once", maxUses)
+	}
+	options := programOptions(e.guard)
 	if c.coverage != nil && c.at != nil {
 		x := celcover.Expression{Object: c.document, Path: c.at, Source: source, Condition: ast.OutputType().IsExactType(cel.BoolType)}
 		options = append(options, celcover.Option(c.coverage, x, ast.NativeRep()))
@@ -113,7 +130,7 @@ func (c *compilation) compile(source string, want ...*cel.Type) (*expression, er
 	if !c.plain(e) || c.coverage != nil {
 		_, err = e.tracked()
 	} else {
-		e.quick, err = e.env.Program(ast, cel.InterruptCheckFrequency(quickElements), cel.EvalOptions(cel.OptOptimize))
+		e.quick, err = e.env.Program(ast, e.guard.Option(), cel.InterruptCheckFrequency(c.elements(e)), cel.EvalOptions(cel.OptOptimize))
 	}
 	if err != nil {
 		return nil, err
@@ -124,11 +141,25 @@ func (c *compilation) compile(source string, want ...*cel.Type) (*expression, er
 // Tracking what an evaluation costs takes as long as the evaluation. An object of
 // at most quickSize is too small to cost too much unless an expression goes
 // through many elements: it is evaluated without, and once more, tracked, if it
-// goes through quickElements of them.
+// goes through quickElements of them, or fewer if it does quickCalls over them.
+// What it compares counts as the guard counts it.
 const (
 	quickElements = 1000
-	quickSize     = 8 << 10
+	quickCalls    = 4000
+	quickSize     = 12 << 10
 )
+
+// elements is how many elements an expression may go through before it is
+// tracked.
+func (c *compilation) elements(e *expression) uint {
+	calls := 1
+	celast.PreOrderVisit(e.ast.NativeRep().Expr(), celast.NewExprVisitor(func(n celast.Expr) {
+		if n.Kind() == celast.CallKind {
+			calls++
+		}
+	}))
+	return uint(min(quickElements, max(1, quickCalls/calls)))
+}
 
 // small are functions whose value is no larger than what they are given, and that
 // take no longer than reading that.
@@ -149,27 +180,66 @@ const maxAdds = 4
 // looks nothing up, calls nothing that may take long or make much of little, and
 // does not add to what was added up already.
 func (c *compilation) plain(e *expression) bool {
-	adds, plain, grown := 0, !e.reads.lookups, false
+	adds, calls, plain, grown := 0, 0, !e.reads.lookups, false
+	fields := map[int64]bool{} // what fields are taken of
 	celast.PreOrderVisit(e.ast.NativeRep().Expr(), celast.NewExprVisitor(func(n celast.Expr) {
 		switch n.Kind() {
 		case celast.CallKind:
+			calls++
 			if name := n.AsCall().FunctionName(); name == operators.Add {
 				adds++
 			} else if !small[name] {
 				plain = false
 			}
+		case celast.ListKind, celast.MapKind, celast.StructKind:
+			adds += repeats(n)
+		case celast.IdentKind:
+			// All variables at once: there is no telling which.
+			grown = grown || n.AsIdent() == compiler.VariablesKey && !fields[n.ID()]
 		case celast.ComprehensionKind:
 			if in := n.AsComprehension().IterRange(); in.Kind() == celast.ListKind && in.AsList().Size() == 0 {
 				plain = false // cel.bind
 			}
 		case celast.SelectKind:
+			fields[n.AsSelect().Operand().ID()] = true
 			if v := c.variables[n.AsSelect().FieldName()]; v != nil {
 				grown = grown || v.grows
 			}
 		}
 	}))
 	e.grows = grown || adds > 0 || !plain
-	return plain && adds <= maxAdds && (adds == 0 || !grown)
+	return plain && calls <= quickCalls && adds <= maxAdds && (adds == 0 || !grown)
+}
+
+// repeats is how often a list, a map or an object that an expression makes may
+// hold what it was made of beyond the first time.
+func repeats(n celast.Expr) int {
+	made := 0
+	for _, item := range itemsOf(n) {
+		if item.Kind() != celast.LiteralKind {
+			made++
+		}
+	}
+	return max(0, made-1)
+}
+
+// itemsOf returns the values of a list, a map or an object that an expression
+// makes.
+func itemsOf(n celast.Expr) []celast.Expr {
+	var out []celast.Expr
+	switch n.Kind() {
+	case celast.ListKind:
+		return n.AsList().Elements()
+	case celast.MapKind:
+		for _, entry := range n.AsMap().Entries() {
+			out = append(out, entry.AsMapEntry().Value())
+		}
+	case celast.StructKind:
+		for _, field := range n.AsStruct().Fields() {
+			out = append(out, field.AsStructField().Value())
+		}
+	}
+	return out
 }
 
 // cutOff is the context of an evaluation that is cut off: it has ended before it
@@ -182,7 +252,10 @@ var cutOff = func() context.Context {
 
 // run evaluates the expression.
 func (e *expression) run(ctx context.Context, a *activation) (ref.Val, error) {
-	if e.quick != nil && a.small && ctx.Err() == nil {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if e.quick != nil && a.small && !a.changed && a.exemption.small() {
 		out, _, err := e.quick.ContextEval(cutOff, a)
 		if !errors.Is(err, interpreter.InterruptError{}) {
 			return out, err
@@ -196,9 +269,10 @@ func (e *expression) run(ctx context.Context, a *activation) (ref.Val, error) {
 	return out, err
 }
 
-// sizeOf is how large a tree is, about: no more than limit and a little.
+// sizeOf is how large a tree is, about: no more than limit and a little. A value
+// takes as long to look at as a text of eight bytes.
 func sizeOf(tree any, limit int) int {
-	size := 1
+	size := 8
 	switch tree := tree.(type) {
 	case string:
 		size += len(tree)
@@ -220,10 +294,12 @@ func sizeOf(tree any, limit int) int {
 	return size
 }
 
-// programOptions bound what an evaluation costs, as the API server does.
-func programOptions() []cel.ProgramOption {
+// programOptions bound what an evaluation costs, as the API server does, and
+// what one step of it takes.
+func programOptions(guard *celguard.Guard) []cel.ProgramOption {
 	return []cel.ProgramOption{
-		cel.CostTracking(&library.CostEstimator{}),
+		guard.Option(),
+		cel.CostTracking(&celguard.Costs{}),
 		cel.CostLimit(celconfig.PerCallLimit),
 		cel.InterruptCheckFrequency(celconfig.CheckFrequency),
 		cel.EvalOptions(cel.OptOptimize),
@@ -255,7 +331,7 @@ func (c *compilation) variable(name, source string) error {
 
 // lookupNames are the variables of the libraries that look something up.
 var lookupNames = map[string]bool{
-	compiler.ResourceKey: true, compiler.GlobalContextKey: true, compiler.HTTPKey: true, compiler.ImageDataKey: true, compiler.GeneratorKey: true,
+	compiler.ResourceKey: true, compiler.GlobalContextKey: true, compiler.HTTPKey: true, compiler.ImageDataKey: true, compiler.GeneratorKey: true, verifierKey: true,
 }
 
 // readsOf finds what an expression reads.
@@ -267,8 +343,13 @@ func (c *compilation) readsOf(e celast.Expr) reads {
 			out.add(c.readsOfPath(fields, n.Kind() == celast.SelectKind && n.AsSelect().IsTestOnly()))
 		}
 		if n.Kind() == celast.CallKind {
-			name := n.AsCall().FunctionName()
+			call := n.AsCall()
+			name := call.FunctionName()
 			out.random = out.random || name == "random" || name == "random.random"
+			if call.IsMemberFunction() && call.Target().Kind() == celast.IdentKind && call.Target().AsIdent() == compiler.ResourceKey {
+				out.add(readsOfCall(call))
+				parts[call.Target().ID()] = true
+			}
 		}
 	}))
 	return out
@@ -337,7 +418,41 @@ func (c *compilation) readsOfPath(fields []string, tests bool) reads {
 			out.add(v.reads)
 		}
 	}
-	out.lookups = lookupNames[fields[0]]
+	if lookupNames[fields[0]] {
+		out.lookups, out.outside = true, fields[0] != compiler.ResourceKey
+		if !out.outside {
+			out.kinds = []object.GroupKind{policy.AnyKind}
+		}
+	}
+	return out
+}
+
+// readsOfCall says what a call of the library for resources looks up: of the kind
+// that it names by its version and its plural, or of any.
+func readsOfCall(call celast.CallExpr) reads {
+	out := reads{lookups: true}
+	switch call.FunctionName() {
+	case "Post", "post", "ToGVR", "toGVR":
+		return out
+	}
+	var words []string
+	for _, arg := range call.Args() {
+		word, ok := types.String(""), arg.Kind() == celast.LiteralKind
+		if ok {
+			word, ok = arg.AsLiteral().(types.String)
+		}
+		if !ok {
+			break
+		}
+		words = append(words, string(word))
+	}
+	out.kinds = []object.GroupKind{policy.AnyKind}
+	if len(words) >= 2 {
+		if gv, err := schema.ParseGroupVersion(words[0]); err == nil {
+			plural, _, _ := strings.Cut(words[1], "/")
+			out.kinds[0] = policy.KindOf(gv.Group, plural)
+		}
+	}
 	return out
 }
 
@@ -348,13 +463,49 @@ func (e *expression) eval(ctx context.Context, a *activation) (ref.Val, error) {
 		return nil, &unknownError{what}
 	}
 	out, err := e.run(ctx, a)
+	if err == nil && e.grows {
+		err = a.hold(out)
+	}
 	if err == nil && types.IsUnknown(out) {
 		err = &unknownError{"a value that is not known"}
 	}
 	if err == nil {
 		return out, nil
 	}
-	return nil, a.explain(ctx, err)
+	return nil, e.failing(a.explain(ctx, err))
+}
+
+// failingError is that an expression fails.
+type failingError struct {
+	err    error
+	source string
+}
+
+// Error implements error.
+func (e *failingError) Error() string { return policy.Failing(e.err.Error(), e.source) }
+
+// Unwrap returns the reason.
+func (e *failingError) Unwrap() error { return e.err }
+
+// failing says which expression fails, unless that is said already or lies in
+// what is not known.
+func (e *expression) failing(err error) error {
+	if errors.As(err, new(*unknownError)) || errors.As(err, new(*failingError)) {
+		return err
+	}
+	return &failingError{err, e.source}
+}
+
+// maxHeld is how large all values may be together that the expressions of a policy
+// make of one request.
+const maxHeld = 64 << 20
+
+// hold counts a value that was made.
+func (a *activation) hold(v ref.Val) error {
+	if a.held += celguard.Size(v, maxHeld-a.held); a.held > maxHeld {
+		return fmt.Errorf("the expressions make more than %d MiB of the object: simplify them", maxHeld>>20)
+	}
+	return nil
 }
 
 // explain finds out whether an error comes of what is not known.

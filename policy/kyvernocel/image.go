@@ -13,9 +13,12 @@ import (
 	"github.com/gobwas/glob"
 	"github.com/google/cel-go/cel"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/kyverno/api/api/policies.kyverno.io/v1alpha1"
 	"github.com/kyverno/sdk/extensions/cel/compiler"
 	"github.com/kyverno/sdk/extensions/cel/libs/image"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sconce.dev/sconce/policy/celguard"
 )
 
 // imageProgram is what an ImageValidatingPolicy has beside.
@@ -28,6 +31,8 @@ type imageProgram struct {
 	required     bool
 	attestors    map[string]any
 	attestations map[string]any
+	spec         *v1alpha1.ImageValidatingPolicySpec
+	byName       map[string]*attestorProgram
 }
 
 // imageReference selects images: by a pattern, or by an expression.
@@ -55,7 +60,7 @@ func (b *builder) images() {
 	yes := func(p *bool) bool { return p == nil || *p }
 	out := &imageProgram{
 		digests: yes(s.ValidationConfigurations.VerifyDigest), required: yes(s.ValidationConfigurations.Required),
-		attestors: map[string]any{}, attestations: map[string]any{},
+		attestors: map[string]any{}, attestations: map[string]any{}, spec: s, byName: map[string]*attestorProgram{},
 	}
 	for i, r := range s.MatchImageReferences {
 		if b.err != nil {
@@ -71,13 +76,37 @@ func (b *builder) images() {
 		e := b.add(item("images", i, "expression"), x.Expression, cel.ListType(cel.StringType), cel.ListType(cel.DynType), cel.DynType)
 		out.extractors = append(out.extractors, extractor{x.Name, e})
 	}
-	for _, t := range s.Attestors {
+	for i := range s.Attestors {
+		t := &s.Attestors[i]
 		out.attestors[t.Name] = map[string]any{"name": t.Name}
+		out.byName[t.Name] = b.attestor(i, t)
 	}
 	for _, t := range s.Attestations {
 		out.attestations[t.Name] = t.Name
 	}
 	b.out.images = out
+}
+
+// attestor compiles the expressions of an attestor.
+func (b *builder) attestor(i int, t *v1alpha1.Attestor) *attestorProgram {
+	out := &attestorProgram{spec: t}
+	if t.Cosign == nil {
+		return out
+	}
+	add := func(into **expression, s *v1alpha1.StringOrExpression, fields ...string) {
+		if s != nil && s.Expression != "" {
+			*into = b.add(item("attestors", i, append([]string{"cosign"}, fields...)...), s.Expression)
+		}
+	}
+	add(&out.trustedRoot, t.Cosign.TrustedRoot, "trustedRoot", "expression")
+	if k := t.Cosign.Key; k != nil && k.Expression != "" {
+		out.key = b.add(item("attestors", i, "cosign", "key", "expression"), k.Expression)
+	}
+	if c := t.Cosign.Certificate; c != nil {
+		add(&out.certificate, c.Certificate, "certificate", "cert", "expression")
+		add(&out.chain, c.CertificateChain, "certificate", "certChain", "expression")
+	}
+	return out
 }
 
 func newReference(pattern, source string) (imageReference, error) {
@@ -99,7 +128,7 @@ func newReference(pattern, source string) (imageReference, error) {
 	if !ast.OutputType().IsExactType(cel.BoolType) {
 		return imageReference{}, fmt.Errorf("the expression is of type %s; want bool", ast.OutputType())
 	}
-	p, err := env.Program(ast, programOptions()...)
+	p, err := env.Program(ast, programOptions(celguard.New(env))...)
 	return imageReference{program: p}, err
 }
 
@@ -233,7 +262,7 @@ func (p *imageProgram) selects(ctx context.Context, image string) (bool, error) 
 	return false, nil
 }
 
-// verify judges the images of the object, as far as that needs no registry.
+// verify judges the images of the object.
 func (v *variant) verify(ctx context.Context, a *activation, p *program) Response {
 	images, list, err := p.images.extractAll(ctx, a)
 	if err != nil {
@@ -250,18 +279,45 @@ func (v *variant) verify(ctx context.Context, a *activation, p *program) Respons
 			}
 		}
 	}
-	a.extra = map[string]any{compiler.ImagesKey: images, compiler.AttestorsKey: p.images.attestors, compiler.AttestationsKey: p.images.attestations}
-	resp := validate(ctx, a, p)
-	switch {
-	case resp.Status == Fail, resp.Unknown != "":
-	case len(list) > 0 && (p.images.required || resp.Status == Error):
-		resp = failure("evaluation", asUnknown(list[0]))
-	}
+	i := &imageVerifier{ctx: ctx, a: a, program: p.images, verified: map[string]bool{}, payloads: map[[2]string]any{}}
+	a.extra = map[string]any{compiler.ImagesKey: images, compiler.AttestorsKey: p.images.attestors, compiler.AttestationsKey: p.images.attestations, verifierKey: i}
+	resp := i.judge(list, func() Response { return validate(ctx, a, p) })
 	resp.Rule = v.policy.Name
 	return resp
 }
 
-// asUnknown says that an image is not looked up.
-func asUnknown(image string) error {
-	return &unknownError{fmt.Sprintf("whether the image %s is there, and its signatures, are kept in a registry, which is not asked", image)}
+// judge judges images: they must be there, and verified by some expression where
+// the policy requires that. A requirement that is not met fails, whatever else is
+// not known.
+func (v *imageVerifier) judge(list []string, validate func() Response) Response {
+	var missing error
+	for _, image := range list {
+		if missing = v.fetch(image); missing != nil {
+			break
+		}
+	}
+	var unknown *unknownError
+	if missing != nil && !errors.As(missing, &unknown) {
+		return failure("evaluation", missing)
+	}
+	v.a.asked = ""
+	resp := validate()
+	switch {
+	case resp.Status == Fail, resp.Unknown != "":
+		return resp
+	case missing != nil && (v.program.required || resp.Status == Error):
+		return failure("evaluation", missing)
+	case resp.Status == Error || !v.program.required:
+		return resp
+	}
+	for _, image := range list {
+		switch verified, tried := v.verified[image]; {
+		case verified:
+		case tried:
+			return Response{Status: Fail, Message: fmt.Sprintf("image %s failed signature or attestation verification", image)}
+		default:
+			return failure("evaluation", &unknownError{fmt.Sprintf("whether some policy verifies the image %s, which the policy requires: none of its own expressions does; set validationConfigurations.required to false if none needs to", image)})
+		}
+	}
+	return resp
 }

@@ -8,9 +8,9 @@
 // their results is as in Kyverno.
 //
 // What an expression looks up and is not told (an object of the cluster, an
-// entry of the global context, a registry, an address) makes its verdict
-// unknown, never a pass. Nothing is asked over the network, whether or not the
-// options would allow it.
+// entry of the global context) makes its verdict unknown, never a pass. Registries
+// and services are asked as far as the network of the request allows, and unknown
+// otherwise.
 package kyvernocel
 
 import (
@@ -108,6 +108,7 @@ type Policy struct {
 	// controllers of pods.
 	variants []*variant
 	timeout  time.Duration
+	outside  bool // it asks registries or services
 	coverage *policy.Coverage
 }
 
@@ -122,7 +123,7 @@ func (p *Policy) Evaluate(ctx context.Context, r *policy.Request, told *Told) []
 		resp.Hidden = true
 		return []Response{resp}
 	}
-	ctx, cancel := p.bound(ctx)
+	ctx, cancel := p.bound(ctx, r.Network)
 	defer cancel()
 	out := make([]Response, 0, len(p.variants))
 	for _, v := range p.variants {
@@ -131,10 +132,14 @@ func (p *Policy) Evaluate(ctx context.Context, r *policy.Request, told *Told) []
 	return out
 }
 
-// bound limits how long the policy may take.
-func (p *Policy) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+// bound limits how long the policy may take: as long as the network allows where
+// it asks that.
+func (p *Policy) bound(ctx context.Context, n *policy.Network) (context.Context, context.CancelFunc) {
 	timeout := p.timeout
-	if timeout == 0 {
+	switch {
+	case n != nil && p.outside:
+		timeout = n.Limit()
+	case timeout == 0:
 		timeout = time.Second
 	}
 	return context.WithTimeout(ctx, timeout)
@@ -146,7 +151,7 @@ func (p *Policy) EvaluateJSON(ctx context.Context, root *object.Node, told *Told
 	if !p.spec.json && p.Type != Deleting {
 		return Response{}, false
 	}
-	ctx, cancel := p.bound(ctx)
+	ctx, cancel := p.bound(ctx, nil)
 	defer cancel()
 	v := p.variants[0]
 	tree, _ := root.Any().(map[string]any)

@@ -59,10 +59,12 @@ func (c told) Objects(gk object.GroupKind, namespace string) ([]*object.Object, 
 	}), c.all
 }
 
-func (c told) Kinds() ([]object.GroupKind, bool) {
+func (c told) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
 	var out []object.GroupKind
 	for _, o := range c.objects {
-		out = append(out, o.GroupKind())
+		if policy.Covers(of, o.GroupKind()) {
+			out = append(out, o.GroupKind())
+		}
 	}
 	return out, c.all
 }

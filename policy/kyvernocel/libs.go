@@ -118,31 +118,6 @@ func pack(arg ref.Val) ref.Val {
 	return types.Bytes(out.Bytes())
 }
 
-// verifyLib declares what ImageValidatingPolicies verify images with. All of it
-// asks a registry, so that none of it is known.
-type verifyLib struct{}
-
-// LibraryName implements cel.SingletonLibrary.
-func (verifyLib) LibraryName() string { return "kyverno.imageverify" }
-
-// CompileOptions implements cel.Library.
-func (verifyLib) CompileOptions() []cel.EnvOption {
-	strs, anys := cel.StringType, cel.ListType(cel.DynType)
-	return []cel.EnvOption{
-		cel.Function("verifyImageSignatures", cel.Overload("verify_image_signatures", []*cel.Type{strs, anys}, cel.IntType, cel.BinaryBinding(func(image, _ ref.Val) ref.Val { return asksRegistry("the signatures of", image) }))),
-		cel.Function("verifyAttestationSignatures", cel.Overload("verify_attestation_signatures", []*cel.Type{strs, strs, anys}, cel.IntType, cel.FunctionBinding(func(args ...ref.Val) ref.Val { return asksRegistry("the attestations of", args[0]) }))),
-		cel.Function("getImageData", cel.Overload("get_image_data", []*cel.Type{strs}, cel.DynType, cel.UnaryBinding(func(image ref.Val) ref.Val { return asksRegistry("what a registry says of", image) }))),
-		cel.Function("extractPayload", cel.Overload("extract_payload", []*cel.Type{strs, strs}, cel.DynType, cel.BinaryBinding(func(image, _ ref.Val) ref.Val { return asksRegistry("the attestations of", image) }))),
-	}
-}
-
-// ProgramOptions implements cel.Library.
-func (verifyLib) ProgramOptions() []cel.ProgramOption { return nil }
-
-func asksRegistry(what string, image ref.Val) ref.Val {
-	return types.WrapErr(&unknownError{fmt.Sprintf("%s the image %v are kept in a registry, which is not asked", what, image.Value())})
-}
-
 // unknownError says what is not known and is needed.
 type unknownError struct{ what string }
 

@@ -3,21 +3,23 @@
 package kyvernocel
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/kyverno/sdk/extensions/cel/libs/http"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/answers"
+	"sconce.dev/sconce/policy/registry"
+	"sconce.dev/sconce/policy/service"
 )
 
 // lookup answers what expressions look up in one evaluation, from what the
@@ -41,48 +43,14 @@ func (l *lookup) unknown(format string, args ...any) error {
 	return &unknownError{what}
 }
 
-// plurals are what the API may call the resource of a kind, the likeliest first:
-// gateways is not what the rule makes of Gateway.
-func plurals(kind string) []string {
-	guess, _ := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Kind: kind})
-	lower := strings.ToLower(kind)
-	out := []string{guess.Resource}
-	for _, p := range []string{lower + "s", lower + "es", lower} {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// kindOf returns the kind of a resource among those that there are.
-func (l *lookup) kindOf(group, plural string) (gk object.GroupKind, found, known bool) {
-	if l.request == nil || l.request.Cluster == nil {
-		return gk, false, false
-	}
-	kinds, all := l.request.Cluster.Kinds()
-	for _, k := range kinds {
-		if k.Group == group && slices.Contains(plurals(k.Kind), plural) {
-			return k, true, true
-		}
-	}
-	return gk, false, all
-}
-
 // objects returns the objects of a resource. All says that there are no others.
 func (l *lookup) objects(apiVersion, plural, namespace string) (objects []*object.Object, all bool, err error) {
 	gv, err := schema.ParseGroupVersion(apiVersion)
-	if err != nil {
+	if err != nil || l.request == nil || l.request.Cluster == nil {
 		return nil, false, err
 	}
 	plural, _, _ = strings.Cut(plural, "/")
-	gk, found, known := l.kindOf(gv.Group, plural)
-	switch {
-	case found:
-		objects, all = l.request.Cluster.Objects(gk, namespace)
-	case known:
-		all = true
-	}
+	_, objects, all = policy.Find(l.request.Cluster, gv.Group, plural, namespace)
 	return objects, all, nil
 }
 
@@ -136,7 +104,7 @@ func (l *lookup) ToGVR(apiVersion, kind string) (*schema.GroupVersionResource, e
 	if err != nil {
 		return nil, err
 	}
-	gvr := gv.WithResource(plurals(kind)[0])
+	gvr := gv.WithResource(policy.Plurals(kind)[0])
 	return &gvr, nil
 }
 
@@ -166,7 +134,39 @@ func (l *lookup) GetImageData(image string, _ []remote.Option) (map[string]any, 
 			return data, nil
 		}
 	}
-	return nil, l.unknown("what its registry says of the image %s is not known", image)
+	data, err := registry.Of(l.network()).Image(l.a.context(), registry.Lookup{Image: image})
+	if err != nil {
+		return nil, l.outside("what its registry says of the image "+image, err)
+	}
+	out := map[string]any{
+		"image": data.Image, "resolvedImage": data.ResolvedImage, "registry": data.Registry, "repository": data.Repository,
+		"identifier": data.Identifier, "digest": data.Digest, "manifest": data.Manifest, "config": data.Config,
+	}
+	if data.Tag != "" {
+		out["tag"] = data.Tag
+	}
+	if data.Index != nil {
+		out["imageIndex"] = data.Index
+	}
+	return out, nil
+}
+
+// network is what may be asked outside; nil for nothing.
+func (l *lookup) network() *policy.Network {
+	if l.request == nil {
+		return nil
+	}
+	return l.request.Network
+}
+
+// outside makes of an error of a registry or a service what an evaluation makes of
+// it: what could not be found out is not known.
+func (l *lookup) outside(what string, err error) error {
+	var unknown *answers.UnknownError
+	if errors.As(err, &unknown) {
+		return l.unknown("%s: %s", what, unknown.What)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // GenerateResources implements Kyverno's generator.ContextInterface: objects are
@@ -226,21 +226,32 @@ func integers(v any) any {
 	return v
 }
 
-// httpLookup is what policies ask over the network.
-type httpLookup struct{ *lookup }
+// httpLookup is what policies ask services.
+type httpLookup struct {
+	*lookup
+	bundle string // the authorities that services are trusted by
+}
 
 // Get implements Kyverno's http.ContextInterface.
-func (h httpLookup) Get(url string, _ map[string]string) (any, error) { return h.answer("GET", url) }
+func (h httpLookup) Get(url string, headers map[string]string) (any, error) {
+	return h.answer("GET", url, nil, headers)
+}
 
 // Post implements Kyverno's http.ContextInterface.
-func (h httpLookup) Post(url string, _ any, _ map[string]string) (any, error) {
-	return h.answer("POST", url)
+func (h httpLookup) Post(url string, data any, headers map[string]string) (any, error) {
+	body, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("writing what is sent: %w", err)
+	}
+	return h.answer("POST", url, append(body, '\n'), headers)
 }
 
 // Client implements Kyverno's http.ContextInterface.
-func (h httpLookup) Client(string) (http.ContextInterface, error) { return h, nil }
+func (h httpLookup) Client(bundle string) (http.ContextInterface, error) {
+	return httpLookup{h.lookup, bundle}, nil
+}
 
-func (h httpLookup) answer(method, url string) (any, error) {
+func (h httpLookup) answer(method, url string, body []byte, headers map[string]string) (any, error) {
 	if h.told != nil {
 		for _, key := range []string{method + ":" + url, url} {
 			if answer, ok := h.told.HTTP[key]; ok {
@@ -248,6 +259,22 @@ func (h httpLookup) answer(method, url string) (any, error) {
 			}
 		}
 	}
-	host, _, _ := strings.Cut(url, "?")
-	return nil, h.unknown("what %s answers is not known, and is not asked", host)
+	call := service.Call{Method: method, URL: url, Body: body, CABundle: h.bundle}
+	for name, value := range headers {
+		call.Headers = append(call.Headers, service.Header{Name: name, Value: value})
+	}
+	before, _, _ := strings.Cut(url, "?")
+	reply, err := service.Of(h.network()).Do(h.a.context(), call)
+	if err != nil {
+		return nil, h.outside("what "+before+" answers", err)
+	}
+	var said any
+	if json.Unmarshal(reply.Body, &said) != nil {
+		said = nil
+	}
+	if fields, ok := said.(map[string]any); ok {
+		fields["statusCode"] = reply.Status
+		return fields, nil
+	}
+	return map[string]any{"body": said, "statusCode": reply.Status}, nil
 }

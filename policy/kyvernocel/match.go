@@ -34,6 +34,8 @@ type attributes struct {
 	hasObject, hasOld bool
 	user              *authenticationv1.UserInfo
 	dryRun            bool
+	// dark is what is not known of what selectors look at.
+	dark struct{ name, namespace, labels bool }
 }
 
 func newAttributes(r *policy.Request, s *subject) *attributes {
@@ -51,9 +53,12 @@ func newAttributes(r *policy.Request, s *subject) *attributes {
 	if a.operation == "" {
 		a.operation = policy.Create
 	}
+	if r.Group+r.Version != "" {
+		a.resource = schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource}
+	}
 	a.plurals = []string{r.Resource}
 	if r.Resource == "" {
-		a.plurals = plurals(o.Kind)
+		a.plurals = policy.Plurals(o.Kind)
 		a.resource.Resource = a.plurals[0]
 	}
 	a.isNamespace = o.GroupKind() == object.GroupKind{Kind: "Namespace"}
@@ -61,7 +66,54 @@ func newAttributes(r *policy.Request, s *subject) *attributes {
 		a.unplaced = "the namespace that the object is put into is not known"
 		a.mayBeUnspaced = strings.Contains(gv.Group, ".") && !strings.HasSuffix(gv.Group, ".k8s.io")
 	}
+	if s.unknown != "" {
+		a.darken(o.Root.Get("metadata"))
+	}
 	return a
+}
+
+// darken notes what of the metadata is not known.
+func (a *attributes) darken(metadata *object.Node) {
+	is := func(field string) bool {
+		return metadata != nil && metadata.Kind == object.Unknown || metadata.Get(field).HasUnknown()
+	}
+	a.dark.name, a.dark.namespace, a.dark.labels = is("name") || is("generateName"), is("namespace"), is("labels")
+}
+
+// relaxed returns a matcher that selects whatever may be selected, whatever is
+// dark.
+func (m *matcher) relaxed(a *attributes) *matcher {
+	d := a.dark
+	if m.constraints == nil || !d.name && !d.namespace && !d.labels {
+		return m
+	}
+	out, constraints := *m, *m.constraints
+	out.constraints = &constraints
+	if d.labels {
+		out.objects = labels.Everything()
+	}
+	if d.namespace || a.isNamespace && (d.name || d.labels) {
+		out.namespaces = labels.Everything()
+	}
+	asks := func(r *admissionregistrationv1.NamedRuleWithOperations) (name, scope bool) {
+		return d.name && len(r.ResourceNames) > 0, d.namespace && r.Scope != nil
+	}
+	constraints.ExcludeResourceRules = slices.DeleteFunc(slices.Clone(constraints.ExcludeResourceRules), func(r admissionregistrationv1.NamedRuleWithOperations) bool {
+		name, scope := asks(&r)
+		return name || scope
+	})
+	constraints.ResourceRules = slices.Clone(constraints.ResourceRules)
+	for i := range constraints.ResourceRules {
+		r := &constraints.ResourceRules[i]
+		name, scope := asks(r)
+		if name {
+			r.ResourceNames = nil
+		}
+		if scope {
+			r.Scope = nil
+		}
+	}
+	return &out
 }
 
 // lenient returns what selects a request of a test: what it does not tell is not
@@ -127,13 +179,12 @@ func (m *matcher) kinds(gk object.GroupKind) bool {
 	if len(m.constraints.ResourceRules) == 0 {
 		return true
 	}
-	names := plurals(gk.Kind)
+	names := policy.Plurals(gk.Kind)
 	for i := range m.constraints.ResourceRules {
 		r := &m.constraints.ResourceRules[i].Rule
-		if has(r.APIGroups, gk.Group) && slices.ContainsFunc(r.Resources, func(s string) bool {
-			// What is asked of a subresource may be of any kind.
+		if slices.ContainsFunc(r.Resources, func(s string) bool {
 			base, sub, _ := strings.Cut(s, "/")
-			return base == "*" || sub != "" && sub != "*" || slices.Contains(names, base)
+			return sub != "" && policy.IsSent(gk) || has(r.APIGroups, gk.Group) && (base == "*" || slices.Contains(names, base))
 		}) {
 			return true
 		}
@@ -213,7 +264,7 @@ func (m *matcher) any(rules []admissionregistrationv1.NamedRuleWithOperations, a
 
 // selects says whether a rule selects a request.
 func (m *matcher) selects(r *admissionregistrationv1.NamedRuleWithOperations, a *attributes) bool {
-	if !has(r.APIGroups, a.kind.Group) || !has(r.APIVersions, a.kind.Version) || !m.operationSelected(r, a) {
+	if !has(r.APIGroups, a.resource.Group) || !has(r.APIVersions, a.resource.Version) || !m.operationSelected(r, a) {
 		return false
 	}
 	if r.Scope != nil && *r.Scope != admissionregistrationv1.AllScopes {

@@ -53,7 +53,7 @@ func (v *variant) mutate(ctx context.Context, a *activation, p *program) Respons
 		if err != nil {
 			return failure("evaluation", err)
 		}
-		a.current = after
+		a.current, a.changed = after, true
 	}
 	if err := evaluateAnnotations(ctx, a, p); err != nil {
 		return failure("evaluation", err)
@@ -345,7 +345,7 @@ func toNative(v ref.Val) (any, error) {
 // EvaluateTarget says what the policy makes of an object that is there already,
 // where the request triggers it.
 func (p *Policy) EvaluateTarget(ctx context.Context, r *policy.Request, target *object.Object, told *Told) Response {
-	ctx, cancel := p.bound(ctx)
+	ctx, cancel := p.bound(ctx, r.Network)
 	defer cancel()
 	secret := isSecret(r) || target.GroupKind() == object.GroupKind{Kind: "Secret"}
 	return p.variants[0].evaluateTarget(ctx, r, target, told).hushed(secret)

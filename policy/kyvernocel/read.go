@@ -82,8 +82,10 @@ func Read(docs []*object.Object, opts policy.Options) ([]*Policy, []policy.Probl
 		err := p.compile(r.exceptions)
 		if err != nil {
 			r.problem(p.Object, err.path, "%s", err.Error())
+			return true
 		}
-		return err != nil
+		p.outside = p.Type == ImageValidating || p.needs().Outside
+		return false
 	})
 	return r.policies, r.problems
 }

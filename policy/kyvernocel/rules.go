@@ -54,6 +54,14 @@ func (r *rule) Info() *policy.Info { return r.info }
 // Matches implements policy.Rule.
 func (r *rule) Matches(gk object.GroupKind) bool { return r.policy.matches(gk) }
 
+// Asks implements policy.Asking.
+func (r *rule) Asks(q policy.Requests) bool {
+	return slices.ContainsFunc(r.policy.variants, func(v *variant) bool {
+		c := v.matcher.constraints
+		return c != nil && (len(c.ResourceRules) == 0 || q.SelectedBy(c.ResourceRules))
+	})
+}
+
 // Info implements policy.Mutator.
 func (m *mutator) Info() *policy.Info { return m.info }
 
@@ -70,7 +78,7 @@ func (p *Policy) matches(gk object.GroupKind) bool {
 // elsewhere says that the policy is one of another namespace.
 func (p *Policy) elsewhere(r *policy.Request) bool {
 	namespace := p.variants[0].namespace()
-	return namespace != "" && r.Subject().Namespace != namespace
+	return namespace != "" && r.Subject().Namespace != namespace && !subjectOf(r).attributes.dark.namespace
 }
 
 // responses are those of the policy that are about the request.
@@ -117,8 +125,11 @@ func (r *rule) verdict(req *policy.Request, resp *Response) control.Verdict {
 
 // unknownWords says why a verdict is unknown.
 func unknownWords(resp *Response) string {
-	if resp.Unknown != "" {
+	switch {
+	case resp.Unknown != "":
 		return resp.Unknown
+	case policy.IsFailing(resp.Message):
+		return resp.Message
 	}
 	return "the policy cannot be evaluated: " + resp.Message
 }
@@ -211,7 +222,11 @@ func (p *Policy) action() v1alpha1.Action {
 func (p *Policy) needs() policy.Needs {
 	v := p.variants[0]
 	all := v.program.reads()
-	return policy.Needs{Namespaces: all.namespace || !v.matcher.namespaces.Empty(), AnyKind: all.lookups, User: all.user}
+	out := policy.Needs{Namespaces: all.namespace || !v.matcher.namespaces.Empty(), Outside: all.outside, User: all.user}
+	for _, gk := range all.kinds {
+		out.LookUp(gk)
+	}
+	return out
 }
 
 // reads is what all expressions of a program read.

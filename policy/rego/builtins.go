@@ -18,10 +18,7 @@ var refused = map[string]string{
 }
 
 // network are the functions that call out.
-var network = map[string]bool{
-	"http.send":          true,
-	"net.lookup_ip_addr": true,
-}
+var network = regoguard.CallingOut("it")
 
 // clocks are the functions that read the time.
 var clocks = map[string]bool{
@@ -31,16 +28,14 @@ var clocks = map[string]bool{
 	"crypto.x509.parse_and_verify_certificates_with_options": true,
 }
 
-// guards bound what functions build.
-var guards = sync.OnceValue(func() *regoguard.Guards { return regoguard.New("it", ast.Builtins, nil) })
+// guards bound what functions build, and whom they call.
+var guards = sync.OnceValue(func() *regoguard.Guards { return regoguard.New("it", ast.Builtins, network) })
 
-// Capabilities are what Rego may use: all functions of the library, and, unless
-// it is allowed, no network. Schemas that are elsewhere are not fetched.
-func Capabilities(allowNetwork bool) *ast.Capabilities {
+// Capabilities are what Rego may use: all functions of the library, and no
+// network but through the guards. Schemas that are elsewhere are not fetched.
+func Capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
-	if !allowNetwork {
-		c.AllowNet = []string{}
-	}
+	c.AllowNet = []string{}
 	return c
 }
 
@@ -50,15 +45,13 @@ type uses struct {
 	// call, and why.
 	refused, why string
 	clock        string
+	network      bool // it calls out
 }
 
 // add notes a function.
-func (u *uses) add(name string, allowNetwork bool) {
-	why := refused[name]
-	if network[name] && !allowNetwork {
-		why = "calls to the network are not allowed"
-	}
-	if why != "" && (u.refused == "" || name < u.refused) {
+func (u *uses) add(name string) {
+	u.network = u.network || network[name] != nil
+	if why := refused[name]; why != "" && (u.refused == "" || name < u.refused) {
 		u.refused, u.why = name, why
 	}
 	if clocks[name] && (u.clock == "" || name < u.clock) {
@@ -68,5 +61,5 @@ func (u *uses) add(name string, allowNetwork bool) {
 
 // CallsOut says whether a function may call the network.
 func CallsOut(name string) bool {
-	return network[name] || name == "json.match_schema" || name == "json.verify_schema"
+	return network[name] != nil || name == "json.match_schema" || name == "json.verify_schema"
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -32,7 +31,9 @@ type rule struct {
 	kinds map[string]bool
 	// clock is the function by which it reads the time, if it does.
 	clock string
-	query ast.Body
+	// network says that it calls out.
+	network bool
+	query   ast.Body
 	// exception holds where the package takes the document out of the rule; nil
 	// where it has no exceptions.
 	exception ast.Body
@@ -72,7 +73,7 @@ func (r *rule) Judge(ctx context.Context, req *policy.Request) (control.Verdict,
 	if in.term == nil {
 		return policy.Unknown("not known: " + in.unknown), true
 	}
-	return r.judge(ctx, in.term, req.Now, req.Subject().Root)
+	return r.judge(regoguard.WithNetwork(ctx, req.Network), in.term, req.Now, req.Subject().Root)
 }
 
 func (r *rule) JudgeDocument(ctx context.Context, doc any) (control.Verdict, bool) {
@@ -102,6 +103,9 @@ func (r *rule) undecidable(now time.Time) string {
 // there is one.
 func (r *rule) judge(ctx context.Context, in *ast.Term, now time.Time, root *object.Node) (control.Verdict, bool) {
 	timeout := cmp.Or(r.modules.opts.Timeout, defaultTimeout)
+	if n := regoguard.NetworkOf(ctx); n != nil && r.network {
+		timeout = n.Limit()
+	}
 	type outcome struct {
 		verdict control.Verdict
 		applies bool
@@ -155,9 +159,6 @@ func (m *Modules) evaluate(ctx context.Context, query ast.Body, in *ast.Term, no
 		WithTime(now).
 		WithBuiltins(guards().Builtins()).
 		WithBuiltinErrorList(&failed)
-	if !m.opts.AllowNetwork {
-		q = q.WithHTTPRoundTripper(func(*http.Transport) http.RoundTripper { return noNetwork{} })
-	}
 	out, err = q.Run(ctx)
 	if err != nil {
 		return nil, err
@@ -170,14 +171,6 @@ func (m *Modules) evaluate(ctx context.Context, query ast.Body, in *ast.Term, no
 		}
 	}
 	return out, nil
-}
-
-// noNetwork refuses to send requests. Rules that would are not run in the first
-// place.
-type noNetwork struct{}
-
-func (noNetwork) RoundTrip(*http.Request) (*http.Response, error) {
-	return nil, errors.New("calls to the network are not allowed")
 }
 
 var quoted = regexp.MustCompile(`"[^"]*"`)

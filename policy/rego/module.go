@@ -116,7 +116,7 @@ func firstRow(err error) int {
 // the rest has none.
 func (m *Modules) compile(modules map[string]*ast.Module, files map[string][]byte) {
 	for {
-		c, err := compileAll(modules, Capabilities(m.opts.AllowNetwork))
+		c, err := compileAll(modules, Capabilities())
 		if err == nil {
 			m.compiler = c
 			return

@@ -101,16 +101,16 @@ deny contains "latest" if true
 exception contains [""] if input.metadata.name == "web"`, "none"},
 		{"the network", `package main
 deny contains "x" if http.send({"method": "GET", "url": "http://127.0.0.1:1"}).status_code == 200`,
-			"unknown; it calls http.send: calls to the network are not allowed"},
+			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
 		{"the network, through a function", `package main
 f(x) := http.send({"method": "GET", "url": x})
 g(x) := y if { y := f(x).body }
 deny contains "x" if g("http://127.0.0.1:1")`,
-			"unknown; it calls http.send: calls to the network are not allowed"},
+			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
 		{"the network, through data", `package main
 answers.a := http.send({"method": "GET", "url": "http://127.0.0.1:1"})
 deny contains x if { some x; data.main.answers[x] }`,
-			"unknown; it calls http.send: calls to the network are not allowed"},
+			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
 		{"the environment", `package main
 deny contains "x" if opa.runtime().env.HOME`, "unknown; it calls opa.runtime: it reads the environment of the program"},
 		{"the time", `package main

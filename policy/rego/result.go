@@ -12,6 +12,7 @@ import (
 	"sconce.dev/sconce/control"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/place"
 	"sconce.dev/sconce/verdict"
 )
 
@@ -94,6 +95,10 @@ func (r *rule) finding(member *ast.Term, root *object.Node) control.Finding {
 	}
 	if f.Path == nil {
 		f.Path = mentioned(f.Message, root)
+	}
+	if f.Path == nil && root.Get("apiVersion") != nil && root.Get("kind") != nil {
+		f.Path = place.Of(root, f.Message)
+		f.Missing = f.Path != nil && root.Lookup(f.Path) == nil
 	}
 	f.Message = mask(f.Message, root)
 	if len(f.Message) > maxMessage {

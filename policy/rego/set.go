@@ -16,6 +16,7 @@ import (
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/regoguard"
 )
 
 // ruleName are the names of the rules that say what is wrong.
@@ -102,7 +103,7 @@ func headName(r *ast.Rule) string {
 func (m *Modules) rule(e *entry, excepted bool) (*rule, error) {
 	r := &rule{modules: m, info: m.describe(e), kinds: m.kinds(e)}
 	used, unsupported := m.needs(e, excepted)
-	r.clock = used.clock
+	r.clock, r.network = used.clock, used.network
 	r.info.Unsupported = unsupported
 	var err error
 	if r.query, err = m.query(ast.Equality.Expr(ast.VarTerm(resultVar), ast.NewTerm(e.ref()))); err != nil {
@@ -148,7 +149,7 @@ func (m *Modules) needs(e *entry, excepted bool) (used uses, unsupported string)
 	for _, r := range m.reachable(roots) {
 		ast.WalkRefs(r, func(ref ast.Ref) bool {
 			if !ref.HasPrefix(ast.DefaultRootRef) {
-				used.add(ref.String(), m.opts.AllowNetwork)
+				used.add(regoguard.Plain(ref.String()))
 				return false
 			}
 			file = cmp.Or(file, m.brokenFile(ref.GroundPrefix()))

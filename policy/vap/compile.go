@@ -9,7 +9,9 @@ import (
 	"sync"
 
 	celgo "github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/ast"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
@@ -20,6 +22,7 @@ import (
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/celcover"
+	"sconce.dev/sconce/policy/celguard"
 )
 
 // expression is an expression of a policy, compiled by the API server's own
@@ -29,6 +32,11 @@ type expression struct {
 	program celgo.Program
 	syntax  *celgo.Ast // without types
 	reads   *reads
+	// loops says that there are loops in it.
+	loops bool
+	// name and slot are those of a variable.
+	name string
+	slot int
 }
 
 // compiled are the expressions of a policy. A message that is not computed is
@@ -38,7 +46,9 @@ type compiled struct {
 	variables                                          map[string]*expression
 	read                                               map[string]*reads // what the variables read
 	conditions, checks, messages, annotations, patches []*expression
-	// parts are the programs of parts of expressions: see finder.
+	// variablesNeedRights says that some variable reads what somebody may do.
+	variablesNeedRights bool
+	// parts are what is known of parts of expressions: see finder.
 	parts sync.Map
 }
 
@@ -52,13 +62,29 @@ type environments struct {
 }
 
 var environmentsOnce = sync.OnceValue(func() *environments {
-	e := &environments{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
-	e.parser, e.err = e.base.Env(environment.NewExpressions)
-	if e.err == nil {
-		e.shared, e.err = cel.NewCompositedCompiler(e.base)
+	e := &environments{}
+	if e.base, e.err = guarded(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())); e.err != nil {
+		return e
 	}
+	if e.parser, e.err = e.base.Env(environment.NewExpressions); e.err != nil {
+		return e
+	}
+	e.shared, e.err = cel.NewCompositedCompiler(e.base)
 	return e
 })
+
+// guarded returns an environment whose programs cannot take more than there is:
+// the API server only counts what steps have cost.
+func guarded(base *environment.EnvSet) (*environment.EnvSet, error) {
+	env, err := base.Env(environment.NewExpressions)
+	if err != nil {
+		return nil, err
+	}
+	return base.Extend(environment.VersionedOptions{
+		IntroducedVersion: version.MajorMinor(1, 0),
+		ProgramOptions:    []celgo.ProgramOption{celguard.New(env).Option(), celgo.CostTracking(&celguard.Costs{})},
+	})
+}
 
 // compilation compiles one policy and keeps what is wrong with it.
 type compilation struct {
@@ -118,6 +144,12 @@ func newCompilation(variables []admissionregistrationv1.Variable, declared cel.O
 		c.seen.expect(v.Expression, false, "variables", i, "expression")
 		accessor := &validating.Variable{Name: v.Name, Expression: v.Expression}
 		e := c.keep(what, accessor, c.out.compiler.CompileAndStoreVariable(accessor, declared, environment.NewExpressions))
+		c.out.variablesNeedRights = c.out.variablesNeedRights || e.reads.mentions(cel.AuthorizerVarName)
+		if e.name = v.Name; c.out.variables[v.Name] == nil {
+			e.slot = len(c.out.variables)
+		} else {
+			e.slot = c.out.variables[v.Name].slot
+		}
 		c.out.variables[v.Name], c.out.read[v.Name] = e, e.reads
 	}
 	return c, nil
@@ -148,14 +180,16 @@ func (e *expressionError) Unwrap() error { return e.err }
 
 // keep notes what came of an expression.
 func (c *compilation) keep(what string, accessor cel.ExpressionAccessor, result cel.CompilationResult) *expression {
-	e := &expression{source: accessor.GetExpression(), program: result.Program, reads: &reads{everything: true}}
+	e := &expression{source: accessor.GetExpression(), program: result.Program, reads: &reads{everything: true}, loops: true}
 	if result.Error != nil {
 		c.errs = append(c.errs, fmt.Errorf("%s: %w", what, &expressionError{e.source, result.Error}))
 		return e
 	}
 	syntax, issues := c.parser.Parse(e.source)
 	if issues.Err() == nil {
-		e.syntax, e.reads = syntax, readsOf(syntax.NativeRep().Expr(), c.out.read)
+		root := syntax.NativeRep().Expr()
+		e.syntax, e.reads = syntax, readsOf(root, c.out.read)
+		e.loops = len(ast.MatchDescendants(ast.NavigateExpr(syntax.NativeRep(), root), ast.KindMatcher(ast.ComprehensionKind))) > 0
 	}
 	return e
 }

@@ -24,16 +24,21 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
 
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/verdict"
 )
 
 // activation holds the variables of an expression.
 type activation struct {
-	object, old, params, namespace, authorizer, requestResource, variables any
-	request                                                                func() ref.Val // made when it is first read
+	e                     *evaluation
+	object, old, params   any
+	variables             *variables
+	requestResource       schema.GroupVersionResource // what the variable request names
+	noNamespace, noRights bool
 }
 
-// ResolveName implements interpreter.Activation.
+// ResolveName implements interpreter.Activation. What most expressions do not
+// read is made when one does.
 func (a *activation) ResolveName(name string) (any, bool) {
 	switch name {
 	case cel.ObjectVarName:
@@ -43,14 +48,28 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case cel.ParamsVarName:
 		return a.params, true
 	case cel.RequestVarName:
-		return a.request(), true
+		return a.e.q.values(a.requestResource, a.e.kind), true
 	case cel.NamespaceVarName:
-		return a.namespace, true
+		if a.noNamespace {
+			return types.NullValue, true
+		}
+		return a.e.namespaceValue(), true
 	case cel.AuthorizerVarName:
-		return a.authorizer, a.authorizer != nil
+		if a.noRights {
+			return nil, false
+		}
+		all, _ := a.e.rights.variables(a.e.q)
+		return all, true
 	case cel.RequestResourceAuthorizerVarName:
-		return a.requestResource, a.requestResource != nil
+		if a.noRights {
+			return nil, false
+		}
+		_, resource := a.e.rights.variables(a.e.q)
+		return resource, true
 	case cel.VariableVarName:
+		if a.variables == nil {
+			return nil, true
+		}
 		return a.variables, true
 	}
 	return nil, false
@@ -73,14 +92,17 @@ func valueOf(o runtime.Object) any {
 // evaluation is a policy over a request, for one binding and one parameter.
 type evaluation struct {
 	*compiled
-	ctx context.Context
+	// ctx returns the context, which ends when the time is up that a policy has.
+	ctx func() context.Context
 	q   *request
 	// resource and kind are what the policy matched.
 	resource    schema.GroupVersionResource
 	kind        schema.GroupVersionKind
 	object, old *subject
 	vars        activation
-	rights      *rights
+	rights      rights
+	// namespace is the variable namespaceObject once it is read.
+	namespace any
 	// dark are the roots of which not everything is known.
 	dark map[string][]blank
 	// sensitive says that no value may be shown.
@@ -90,45 +112,51 @@ type evaluation struct {
 }
 
 // evaluate prepares a policy for a request that it matches.
-func (c *compiled) evaluate(ctx context.Context, q *request, resource schema.GroupVersionResource, kind schema.GroupVersionKind) (*evaluation, error) {
-	e := &evaluation{compiled: c, ctx: ctx, q: q, resource: resource, kind: kind, object: q.object(kind), old: q.old(kind), dark: map[string][]blank{}}
-	for name, s := range map[string]*subject{cel.ObjectVarName: e.object, cel.OldObjectVarName: e.old} {
-		if s == nil {
+func (c *compiled) evaluate(ctx func() context.Context, q *request, resource schema.GroupVersionResource, kind schema.GroupVersionKind) (*evaluation, error) {
+	e := &evaluation{compiled: c, ctx: ctx, q: q, resource: resource, kind: kind, object: q.object(kind), old: q.old(kind), rights: rights{cluster: q.cluster}}
+	for _, s := range []*subject{e.object, e.old} {
+		if s == nil || s.shown != nil {
 			continue
 		}
-		if s.err != nil {
-			return nil, s.err
-		}
-		if len(s.blanks) > 0 {
-			e.dark[name] = s.blanks
+		if _, err := s.made(); err != nil {
+			return nil, err
 		}
 	}
+	e.hide(cel.ObjectVarName, e.object)
+	e.hide(cel.OldObjectVarName, e.old)
 	e.sensitive = kind.Group == "" && kind.Kind == "Secret"
-	e.show(e.object, e.old)
-	if space, unknown := e.space(); unknown != "" {
-		e.vars.namespace = unknownValue(unknown)
-	} else {
-		e.vars.namespace = common.SchemalessTypedToVal(cel.CreateNamespaceObject(space))
-	}
-	e.rights = &rights{cluster: q.cluster}
-	e.vars.authorizer, e.vars.requestResource = e.rights.variables(q)
+	e.vars.e = e
+	e.show(asWritten(e.object, e.old), nil)
 	return e, nil
 }
 
-// show sets the variables object and oldObject.
-func (e *evaluation) show(o, old *subject) {
-	e.vars.object, e.vars.old = nil, nil
-	if o != nil {
-		e.vars.object = valueOf(o.value)
+// hide notes what is not known of a root.
+func (e *evaluation) hide(root string, s *subject) {
+	delete(e.dark, root)
+	if s == nil || len(s.blanks) == 0 {
+		return
 	}
-	if old != nil {
-		e.vars.old = valueOf(old.value)
+	if e.dark == nil {
+		e.dark = map[string][]blank{}
 	}
+	e.dark[root] = s.blanks
 }
 
-// requestOf returns what makes the variable request, for a resource.
-func (e *evaluation) requestOf(resource schema.GroupVersionResource) func() ref.Val {
-	return func() ref.Val { return e.q.values(resource, e.kind) }
+// namespaceValue returns the variable namespaceObject.
+func (e *evaluation) namespaceValue() any {
+	if e.namespace == nil {
+		if space, unknown := e.space(); unknown != "" {
+			e.namespace = unknownValue(unknown)
+		} else {
+			e.namespace = common.SchemalessTypedToVal(cel.CreateNamespaceObject(space))
+		}
+	}
+	return e.namespace
+}
+
+// show sets the variables object, oldObject and params.
+func (e *evaluation) show(asWritten bool, params *subject) {
+	e.vars.object, e.vars.old, e.vars.params = e.object.show(asWritten), e.old.show(asWritten), params.show(asWritten)
 }
 
 // space is the namespace that expressions see: none for a Namespace itself.
@@ -142,15 +170,16 @@ func (e *evaluation) space() (*corev1.Namespace, string) {
 // batch are expressions that share variables and a budget.
 type batch struct {
 	e    *evaluation
-	ctx  cel.CompositionContext
 	vars activation
 	left int64
+	// spent is what variables cost since it was last asked for.
+	spent int64
 }
 
 func (e *evaluation) batch(budget int64) *batch {
-	b := &batch{e: e, ctx: e.compiler.CreateContext(e.ctx), vars: e.vars, left: budget}
+	b := &batch{e: e, vars: e.vars, left: budget}
 	if len(e.variables) > 0 {
-		b.vars.variables = b.ctx.Variables(&b.vars)
+		b.vars.variables = &variables{b: b}
 	}
 	return b
 }
@@ -171,12 +200,12 @@ func (b *batch) eval(x *expression) (ref.Val, error) {
 			return nil, &unknownError{notKnown(reason)}
 		}
 	}
-	v, details, err := x.program.ContextEval(b.ctx, &b.vars)
-	if cost := b.ctx.GetAndResetCost(); cost > b.left {
+	b.spent = 0
+	v, details, err := b.run(x)
+	if b.spent > b.left {
 		return nil, errBudget
-	} else {
-		b.left -= cost
 	}
+	b.left -= b.spent
 	if err := b.spend(x, details); err != nil {
 		return nil, err
 	}
@@ -192,10 +221,18 @@ func (b *batch) eval(x *expression) (ref.Val, error) {
 	return v, nil
 }
 
+// run runs an expression. Only loops look at the context.
+func (b *batch) run(x *expression) (ref.Val, *celgo.EvalDetails, error) {
+	if !x.loops {
+		return x.program.Eval(&b.vars)
+	}
+	return x.program.ContextEval(b.e.ctx(), &b.vars)
+}
+
 // spend takes the cost of an expression from the budget.
 func (b *batch) spend(x *expression, details *celgo.EvalDetails) error {
 	if details == nil || details.ActualCost() == nil {
-		return fmt.Errorf("runtime cost could not be calculated for expression: %v, no further expression will be run", x.source)
+		return errors.New(policy.Failing("what it costs is not known", x.source))
 	}
 	cost := *details.ActualCost()
 	if cost > math.MaxInt64 || int64(cost) > b.left {
@@ -205,7 +242,7 @@ func (b *batch) spend(x *expression, details *celgo.EvalDetails) error {
 	return nil
 }
 
-// evalError is that an expression fails, in the words of the API server.
+// evalError is that an expression fails.
 type evalError struct{ message string }
 
 // Error implements error.
@@ -213,9 +250,9 @@ func (e *evalError) Error() string { return e.message }
 
 func (e *evaluation) failure(x *expression, err error) error {
 	if e.sensitive {
-		return &evalError{fmt.Sprintf("expression '%v' resulted in error", x.source)}
+		return &evalError{policy.Failing(policy.Hushed, x.source)}
 	}
-	return &evalError{fmt.Sprintf("expression '%v' resulted in error: %v", x.source, err)}
+	return &evalError{policy.Failing(err.Error(), x.source)}
 }
 
 // reasonOf says what is missing of an unknown.
@@ -239,8 +276,7 @@ func (e *evaluation) applies(failure admissionregistrationv1.FailurePolicyType) 
 	}
 	b := e.batch(celconfig.RuntimeCELCostBudgetMatchConditions)
 	// Conditions see no namespace, and the resource of the request itself.
-	b.vars.namespace = types.NullValue
-	b.vars.request = e.requestOf(e.q.resource)
+	b.vars.noNamespace, b.vars.requestResource = true, e.q.resource
 	var errs []error
 	var unknown error
 	for _, c := range e.conditions {
@@ -286,15 +322,14 @@ func whole(err error) []decision {
 // annotation is what would be published with the audit event.
 type annotation struct{ key, value, err string }
 
-// validate judges with a parameter, or none.
-func (e *evaluation) validate(p *admissionregistrationv1.ValidatingAdmissionPolicySpec, param any) ([]decision, []annotation) {
-	e.vars.params = param
+// validate judges with the parameter that is in use, or none.
+func (e *evaluation) validate(p *admissionregistrationv1.ValidatingAdmissionPolicySpec) ([]decision, []annotation) {
 	if applies, err := e.applies(*p.FailurePolicy); err != nil {
 		return whole(err), nil
 	} else if !applies {
 		return nil, nil
 	}
-	e.vars.request = e.requestOf(e.resource)
+	e.vars.requestResource = e.resource
 	b := e.batch(celconfig.RuntimeCELCostBudget)
 	out := make([]decision, len(e.checks))
 	for i, x := range e.checks {
@@ -323,22 +358,27 @@ func (e *evaluation) validate(p *admissionregistrationv1.ValidatingAdmissionPoli
 	return out, annotations
 }
 
-// say gives decisions their messages. Where nothing failed, it is only needed to
-// find out that messages cost too much, as some might.
+// say gives decisions their messages. Those of what did not fail are only needed
+// to find out that messages cost too much, as some might.
 func (e *evaluation) say(p *admissionregistrationv1.ValidatingAdmissionPolicySpec, out []decision, left int64) {
-	failed := slices.ContainsFunc(out, func(d decision) bool { return d.outcome == verdict.Fail })
-	if !failed && int64(len(e.messages)+len(e.variables))*celconfig.PerCallLimit < left {
+	cheap := int64(len(e.messages)+len(e.variables))*celconfig.PerCallLimit < left
+	wanted := func(d decision) bool { return !cheap || d.outcome == verdict.Fail }
+	if !slices.ContainsFunc(out, wanted) {
 		return
 	}
 	var b *batch
 	texts := make([]string, len(out))
 	for i, x := range e.messages {
-		if x == nil {
+		if x == nil || !wanted(out[i]) {
 			continue
 		}
 		if b == nil {
 			b = e.batch(left)
-			b.vars.authorizer, b.vars.requestResource = nil, nil
+			b.vars.noRights = true
+			if cheap && !e.variablesNeedRights {
+				// What variables cost does not matter, and they are what they were.
+				b.vars.variables = e.last.variables
+			}
 		}
 		v, err := b.eval(x)
 		switch {
@@ -380,7 +420,7 @@ func (e *evaluation) annotate(p *admissionregistrationv1.ValidatingAdmissionPoli
 	}
 	var out []annotation
 	b := e.batch(celconfig.RuntimeCELCostBudget)
-	b.vars.authorizer, b.vars.requestResource = nil, nil
+	b.vars.noRights = true
 	for i, x := range e.annotations {
 		v, err := b.eval(x)
 		a := annotation{key: p.AuditAnnotations[i].Key}

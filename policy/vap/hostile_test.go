@@ -4,6 +4,7 @@ package vap_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,13 @@ func TestHostile(t *testing.T) {
 		}
 		return out
 	}
-	var doubling, many, chain []string
+	var doubling, untyped, shared, many, chain []string
+	untyped = append(untyped, `{name: v0, expression: "dyn(object.metadata.name + 'aaaaaaaaaaaaaaaa')"}`)
+	shared = append(shared, `{name: v0, expression: "dyn([object])"}`)
+	for i := 1; i < 60; i++ {
+		untyped = append(untyped, fmt.Sprintf(`{name: v%d, expression: "dyn(variables.v%d) + dyn(variables.v%d)"}`, i, i-1, i-1))
+		shared = append(shared, fmt.Sprintf(`{name: v%d, expression: "dyn([variables.v%d, variables.v%d])"}`, i, i-1, i-1))
+	}
 	doubling = append(doubling, `{name: v0, expression: "'aaaaaaaaaaaaaaaa'"}`)
 	for i := 1; i < 60; i++ {
 		doubling = append(doubling, fmt.Sprintf(`{name: v%d, expression: "variables.v%d + variables.v%d"}`, i, i-1, i-1))
@@ -43,6 +50,9 @@ func TestHostile(t *testing.T) {
 		{"in a condition", `matchConditions: [{name: a, expression: "` + nested(8, "x0 >= 0") + `"}], validations: [{expression: "true"}]`},
 		{"a regular expression", `validations: [{expression: "'` + strings.Repeat("a", 20000) + `'.matches('(a*)*b')"}, {expression: "` + nested(7, "x0 >= 0") + `"}]`},
 		{"variables that double", `variables: [` + strings.Join(doubling, ", ") + `], validations: [{expression: "size(variables.v59) > 0"}]`},
+		{"variables that double, of which the type is not known", `variables: [` + strings.Join(untyped, ", ") + `], validations: [{expression: "size(variables.v59) > 0"}]`},
+		{"lists that share their parts", `variables: [` + strings.Join(shared, ", ") + `], validations: [{expression: "variables.v59 != variables.v58"}]`},
+		{"a text between letters", `validations: [{expression: "object.metadata.name.replace('', 'aaaaaaaa'` + strings.Repeat(").replace('', 'aaaaaaaaaaaaaaaa'", 12) + `).size() == 0"}]`},
 		{"variables that may come from everywhere", `variables: [` + strings.Join(chain, ", ") + `], validations: [{expression: "variables.v39.all(x, x.y == 1)"}]`},
 		{"deep", `validations: [{expression: "` + strings.Repeat("(", 3000) + "true" + strings.Repeat(")", 3000) + `"}]`},
 		{"long", `validations: [{expression: "` + strings.Repeat("object.a == 'b' || ", 30000) + `true"}]`},
@@ -50,6 +60,8 @@ func TestHostile(t *testing.T) {
 		{"a message that costs too much", `validations: [{expression: "object.spec.replicas == 1", messageExpression: "string(` + nested(8, "x0 >= 0") + `)"}]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			began := time.Now()
 			set := vap.Load(read(t, validatingPolicy("p", c.spec)), enginepolicy.Options{Timeout: 2 * time.Second})
 			for _, r := range set.Rules {
@@ -58,8 +70,10 @@ func TestHostile(t *testing.T) {
 					t.Errorf("got %v", v)
 				}
 			}
-			if took := time.Since(began); took > time.Minute {
-				t.Errorf("it took %v", took)
+			took := time.Since(began)
+			runtime.ReadMemStats(&after)
+			if made := (after.TotalAlloc - before.TotalAlloc) >> 20; took > time.Minute || made > 1<<10 {
+				t.Errorf("it took %v and %d MiB", took, made)
 			}
 		})
 	}

@@ -130,12 +130,21 @@ type kindInfo struct {
 	defined *object.Node
 }
 
+// builtIns are what is known of kinds of Kubernetes.
+var builtIns sync.Map // schema.GroupVersionKind -> *kindInfo
+
 // typeOf returns what is known of a kind; of a custom one, from its definition.
 func typeOf(gvk schema.GroupVersionKind, cluster policy.Cluster) *kindInfo {
+	if t, ok := builtIns.Load(gvk); ok {
+		return t.(*kindInfo)
+	}
 	t := &kindInfo{gvk: gvk, resource: resourceOf(gvk)}
 	t.builtIn = scheme.Scheme.Recognizes(gvk)
 	gk := object.GroupKind{Group: gvk.Group, Kind: gvk.Kind}
 	t.namespaced, t.scoped = object.Namespaced(gk), t.builtIn || ownGroup(gvk.Group)
+	if t.builtIn {
+		builtIns.Store(gvk, t)
+	}
 	if t.scoped || cluster == nil {
 		return t
 	}

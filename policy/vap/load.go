@@ -385,7 +385,11 @@ func (s *spec) info(action v1alpha1.Action, bindings []*bound, source *paramSour
 	if s.failure != nil && *s.failure == admissionregistrationv1.Ignore {
 		i.FailurePolicy = v1alpha1.FailOpen
 	}
-	i.Description = strings.TrimSpace(i.Description + " " + inForce(bindings))
+	if unbound := bindings[0].doc == nil; unbound {
+		i.Unbound = asIfBound(source)
+	} else {
+		i.Description = strings.TrimSpace(i.Description + " " + inForce(bindings))
+	}
 	i.Needs = needs(bindings, source, about, c)
 	return i
 }
@@ -395,13 +399,26 @@ func (s *spec) annotation(name string) string {
 	return strings.TrimSpace(s.meta.Annotations["policies.kyverno.io/"+name])
 }
 
+// asIfBound says how a policy without a binding is judged.
+func asIfBound(source *paramSource) string {
+	const as = "no binding puts it in force, so that an API server ignores it; it is judged as if one did, for everything"
+	if source == nil {
+		return as
+	}
+	switch param, all := source.only(); {
+	case param != nil:
+		return fmt.Sprintf("%s, with the parameter %s %s", as, param.Kind, param.Name)
+	case all == 0:
+		return fmt.Sprintf("%s; what needs its parameter is unknown, since there is no %s among the policies", as, source.kind.Kind)
+	default:
+		return fmt.Sprintf("%s; what it is about is unknown, since no binding says which of %d objects of the kind %s is its parameter", as, all, source.kind.Kind)
+	}
+}
+
 // inForce says which bindings put a policy in force.
 func inForce(bindings []*bound) string {
 	var names []string
 	for _, b := range bindings {
-		if b.doc == nil {
-			return "No binding puts it in force, so an API server ignores it; it is judged as if one did, for everything."
-		}
 		names = append(names, b.name)
 	}
 	return "In force through " + strings.Join(names, ", ") + "."

@@ -76,7 +76,7 @@ func (c *cluster) Objects(gk object.GroupKind, namespace string) (out []*object.
 }
 
 // Kinds implements policy.Cluster.
-func (c *cluster) Kinds() ([]object.GroupKind, bool) { return nil, false }
+func (c *cluster) Kinds(object.GroupKind) ([]object.GroupKind, bool) { return nil, false }
 
 // Can implements policy.Cluster.
 func (c *cluster) Can(who *authenticationv1.UserInfo, what rbac.Request) (allowed, known bool) {
@@ -142,7 +142,7 @@ func TestRules(t *testing.T) {
 	}{
 		{name: "passes", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 10"}]`), want: "pass"},
 		{name: "fails, without a binding", policies: validatingPolicy("p", `validations: [{expression: "object.spec.replicas < 5"}]`), want: `fail; fail at "spec.replicas": failed expression: object.spec.replicas < 5`},
-		{name: "errs", policies: validatingPolicy("p", `validations: [{expression: "object.spec.paused == true"}]`), want: `unknown; unknown at "spec": expression 'object.spec.paused == true' resulted in error: no such key: paused`},
+		{name: "errs", policies: validatingPolicy("p", `validations: [{expression: "object.spec.paused == true"}]`), want: `unknown; unknown at "spec": no such key: paused, in the expression object.spec.paused == true`},
 		{name: "a field that is empty is not there", policies: validatingPolicy("p", `validations: [{expression: "!has(object.spec.minReadySeconds)"}]`), object: strings.Replace(web, "replicas: 7", "minReadySeconds: 0", 1), want: "pass"},
 		{name: "a type that is wrong", policies: validatingPolicy("p", `validations: [{expression: "true"}]`), object: strings.Replace(web, "replicas: 7", "replicas: many", 1), want: `unknown; unknown at "": the object is not a valid Deployment: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32`},
 		{name: "the container", policies: validatingPolicy("p", `validations: [{expression: "object.spec.template.spec.containers.all(c, c.image.startsWith('a/'))", message: "image"}]`), want: `fail; fail at "spec.template.spec.containers[side].image": image`},
@@ -205,10 +205,13 @@ func TestRules(t *testing.T) {
 			want:    `fail; fail at "apiVersion": m`},
 		{name: "a namespace itself", policies: validatingPolicy("p", `validations: [{expression: "namespaceObject == null && request.namespace == 'shop'"}]`), object: strings.TrimPrefix(shop, "---\n"), want: "pass"},
 		{name: "a secret is not shown", policies: validatingPolicy("p", `validations: [{expression: "int(object.data.pin) > 3"}]`), object: `{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: shop}, data: {pin: aHVudGVyMg==}}`,
-			want: `unknown; unknown at "data.pin": expression 'int(object.data.pin) > 3' resulted in error`},
-		{name: "an annotation that fails", policies: validatingPolicy("p", `auditAnnotations: [{key: k, valueExpression: "string(object.spec.nothing)"}]`), want: `unknown; unknown at "": expression 'string(object.spec.nothing)' resulted in error: no such key: nothing`},
+			want: `unknown; unknown at "data.pin": what fails may hold values of the Secret, and is left out, in the expression int(object.data.pin) > 3`},
+		{name: "unbound with its only parameter", policies: unboundWith(1), want: `fail; fail at "spec.replicas": not allowed`},
+		{name: "unbound with several parameters", policies: unboundWith(2), want: `unknown; unknown at "": no binding says which ConfigMap is the parameter of the policy`},
+		{name: "unbound without a parameter", policies: unboundWith(0), want: `unknown; unknown at "": no binding says which ConfigMap is the parameter of the policy`},
+		{name: "an annotation that fails", policies: validatingPolicy("p", `auditAnnotations: [{key: k, valueExpression: "string(object.spec.nothing)"}]`), want: `unknown; unknown at "": no such key: nothing, in the expression string(object.spec.nothing)`},
 		{name: "too dear", policies: validatingPolicy("p", `validations: [{expression: "`+strings.Repeat("[1,2,3,4,5,6,7,8,9,10].all(x, ", 6)+"x > 0"+strings.Repeat(")", 6)+`"}]`),
-			want: `unknown; unknown at "": expression '` + strings.Repeat("[1,2,3,4,5,6,7,8,9,10].all(x, ", 6) + "x > 0" + strings.Repeat(")", 6) + `' resulted in error: operation cancelled: actual cost limit exceeded`},
+			want: `unknown; unknown at "": operation cancelled: actual cost limit exceeded, in the expression [1,2,3,4,5,6,7,8,9,10].all(x, [1,2,3,4,5,6,7,8,9,10].all(x,…`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			set := load(t, c.policies)
@@ -254,8 +257,8 @@ spec:
 		got = append(got, fmt.Sprintf("%s %s %s %s %s %s %s %v %s", i.Name, i.Action, i.FailurePolicy, i.Severity, i.Title, i.Topic, i.Description, i.Needs, i.Position.File))
 	}
 	want := []string{
-		"vap.p deny Ignore high Few Cost Not many. In force through denies. {true [{ ConfigMap}] false true true} test.yaml",
-		"vap.p.warn warn Ignore high Few Cost Not many. In force through also-warns, warns. {true [] false true true} test.yaml",
+		"vap.p deny Ignore high Few Cost Not many. In force through denies. {true [{ ConfigMap}] false false true true} test.yaml",
+		"vap.p.warn warn Ignore high Few Cost Not many. In force through also-warns, warns. {true [] false false true true} test.yaml",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -405,4 +408,31 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wait.Wait()
+}
+
+// unboundWith returns a policy that no binding gives a parameter, and some objects
+// of the kind that its parameter is of.
+func unboundWith(params int) string {
+	out := validatingPolicy("p", `paramKind: {apiVersion: v1, kind: ConfigMap}, validations: [{expression: "object.spec.replicas > int(params.data.max)", message: not allowed}]`)
+	for i := range params {
+		out += fmt.Sprintf("---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: p%d}, data: {max: \"100\"}}\n", i)
+	}
+	return out
+}
+
+// TestUnbound holds that it is told of a policy that no binding puts in force, and
+// with what it is judged.
+func TestUnbound(t *testing.T) {
+	for params, want := range map[int]string{
+		0: "what needs its parameter is unknown, since there is no ConfigMap", 1: "with the parameter ConfigMap p0", 2: "no binding says which of 2 objects",
+	} {
+		set := vap.Load(read(t, unboundWith(params)), enginepolicy.Options{})
+		if got := set.Rules[0].Info().Unbound; !strings.Contains(got, "as if one did, for everything") || !strings.Contains(got, want) {
+			t.Errorf("%d parameters: %s; want %s", params, got, want)
+		}
+	}
+	set := vap.Load(read(t, validatingPolicy("p", "validations: [{expression: 'true'}]")+bindingOf("b", "validationActions: [Deny]")), enginepolicy.Options{})
+	if got := set.Rules[0].Info().Unbound; got != "" {
+		t.Errorf("bound: %s", got)
+	}
 }

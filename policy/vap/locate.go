@@ -3,7 +3,6 @@
 package vap
 
 import (
-	"maps"
 	"slices"
 
 	celgo "github.com/google/cel-go/cel"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/interpreter"
 	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/verdict"
@@ -31,10 +31,10 @@ func (e *evaluation) locate(d decision) object.Path {
 	}
 	f := &finder{e: e, left: maxParts}
 	if d.outcome != verdict.Fail {
-		f.take(e.checks[d.index].reads)
+		f.take(e.checks[d.index].reads.list, nil)
 		return f.best
 	}
-	f.blame(e.checks[d.index].root(), scope{}, types.False)
+	f.blame(e.checks[d.index].root(), nil, types.False)
 	return f.best
 }
 
@@ -54,76 +54,118 @@ type finder struct {
 	e    *evaluation
 	best object.Path
 	left int
+	// path and nodes are used again and again.
+	path  []place
+	nodes []*object.Node
 }
 
-// scope are the variables of loops: what they hold, and where that comes from.
-type scope map[string]bindingOf
-
-type bindingOf struct {
+// scope are the variables of loops, innermost first: what they hold, and where
+// that comes from.
+type scope struct {
+	name    string
 	value   ref.Val
 	origins []origin
+	outer   *scope
 }
 
-// with returns the scope and one variable more.
-func (s scope) with(name string, b bindingOf) scope {
-	out := maps.Clone(s)
-	out[name] = b
-	return out
+// find returns the variable of a name, or nil.
+func (s *scope) find(name string) *scope {
+	for s != nil && s.name != name {
+		s = s.outer
+	}
+	return s
 }
 
 // local is an activation with the variables of loops.
 type local struct {
 	*activation
-	scope scope
+	scope *scope
 }
 
 // ResolveName implements interpreter.Activation.
-func (l local) ResolveName(name string) (any, bool) {
-	if b, ok := l.scope[name]; ok {
-		return b.value, true
+func (l *local) ResolveName(name string) (any, bool) {
+	if s := l.scope.find(name); s != nil {
+		return s.value, true
 	}
 	return l.activation.ResolveName(name)
 }
 
-var _ interpreter.Activation = local{}
+var _ interpreter.Activation = (*local)(nil)
 
-// part returns the program of a part of an expression, which is made when the
-// expression first fails; nil if it cannot be made.
-func (c *compiled) part(part ast.Expr) celgo.Program {
-	if made, ok := c.parts.Load(part); ok {
-		return made.(celgo.Program)
+// part is what is known of a part of an expression. It is found out when the
+// expression first fails.
+type part struct {
+	program celgo.Program // nil if it cannot be made
+	// reads is what the part reads, origins where its value comes from. Those in
+	// the value of the variable of a loop have a root of its name: see loopRoot.
+	reads   []read
+	origins []origin
+}
+
+// loopRoot is the root of what is in the value of the variable of a loop.
+func loopRoot(name string) string { return "$" + name }
+
+// part returns what is known of a part of an expression, which is always in the
+// same loops.
+func (c *compiled) part(e ast.Expr, s *scope) *part {
+	if made, ok := c.parts.Load(e); ok {
+		return made.(*part)
 	}
-	proto, err := ast.ExprToProto(part)
-	if err != nil {
-		return nil
+	p := &part{}
+	if proto, err := ast.ExprToProto(e); err == nil {
+		parsed := celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}})
+		if p.program, err = environmentsOnce().parser.Program(parsed); err != nil {
+			p.program = nil
+		}
 	}
-	parsed := celgo.ParsedExprToAst(&exprpb.ParsedExpr{Expr: proto, SourceInfo: &exprpb.SourceInfo{}})
-	made, err := environmentsOnce().parser.Program(parsed)
-	if err != nil {
-		return nil
+	r := &reader{variables: c.read, scope: map[string][]origin{}, seen: map[string]bool{}}
+	for ; s != nil; s = s.outer {
+		r.scope[s.name] = []origin{{root: loopRoot(s.name)}}
 	}
-	c.parts.Store(part, made)
-	return made
+	p.origins = r.visit(e)
+	r.all(p.origins, false)
+	p.reads = r.out.list
+	c.parts.Store(e, p)
+	return p
 }
 
 // value evaluates a part of an expression; nil if that is not possible.
-func (f *finder) value(part ast.Expr, s scope) ref.Val {
+func (f *finder) value(part ast.Expr, s *scope) ref.Val {
 	if f.left--; f.left < 0 {
 		return nil
 	}
-	program := f.e.part(part)
+	if v := f.variable(part); v != nil {
+		return v
+	}
+	program := f.e.part(part, s).program
 	if program == nil {
 		return nil
 	}
-	v, _, err := program.ContextEval(f.e.ctx, local{&f.e.last, s})
+	v, _, err := program.Eval(&local{&f.e.last, s})
 	if err != nil {
 		return nil
 	}
 	return v
 }
 
+// variable returns the value of a variable of the policy, if that is what a part
+// is.
+func (f *finder) variable(part ast.Expr) ref.Val {
+	if part.Kind() != ast.SelectKind || f.e.last.variables == nil {
+		return nil
+	}
+	s := part.AsSelect()
+	if s.IsTestOnly() || s.Operand().Kind() != ast.IdentKind || s.Operand().AsIdent() != cel.VariableVarName {
+		return nil
+	}
+	if v, _ := f.e.last.variables.Find(types.String(s.FieldName())); v != nil && !types.IsUnknownOrError(v) {
+		return v
+	}
+	return nil
+}
+
 // blame finds what makes a part of an expression true or false, as it is.
-func (f *finder) blame(part ast.Expr, s scope, is types.Bool) {
+func (f *finder) blame(part ast.Expr, s *scope, is types.Bool) {
 	if part == nil || f.left < 0 {
 		return
 	}
@@ -137,7 +179,7 @@ func (f *finder) blame(part ast.Expr, s scope, is types.Bool) {
 		if of.Operand().Kind() == ast.IdentKind && of.Operand().AsIdent() == "variables" && !of.IsTestOnly() {
 			if v := f.e.variables[of.FieldName()]; v != nil && v.root() != nil {
 				f.left--
-				f.blame(v.root(), scope{}, is)
+				f.blame(v.root(), nil, is)
 				return
 			}
 		}
@@ -150,7 +192,7 @@ func (f *finder) blame(part ast.Expr, s scope, is types.Bool) {
 }
 
 // call goes into the operands of a logical operator; false for anything else.
-func (f *finder) call(c ast.CallExpr, s scope, is types.Bool) bool {
+func (f *finder) call(c ast.CallExpr, s *scope, is types.Bool) bool {
 	args := c.Args()
 	switch c.FunctionName() {
 	case operators.LogicalAnd, operators.LogicalOr:
@@ -181,7 +223,7 @@ func (f *finder) call(c ast.CallExpr, s scope, is types.Bool) bool {
 
 // loop goes into the item for which an "all" fails, or an "exists" holds; false
 // for any other loop.
-func (f *finder) loop(c ast.ComprehensionExpr, s scope, is types.Bool) bool {
+func (f *finder) loop(c ast.ComprehensionExpr, s *scope, is types.Bool) bool {
 	step, operator := c.LoopStep(), operators.LogicalAnd
 	if is {
 		operator = operators.LogicalOr
@@ -194,22 +236,61 @@ func (f *finder) loop(c ast.ComprehensionExpr, s scope, is types.Bool) bool {
 	if !ok {
 		return false
 	}
-	r := f.reader(s)
-	from := r.visit(c.IterRange())
-	index := -1
+	inside := &scope{name: c.IterVar(), outer: s}
+	index, sure := -1, over.Size() == types.IntOne // the only item is the one
 	for it := over.Iterator(); it.HasNext() == types.True && f.left > 0; {
-		item := it.Next()
+		inside.value = it.Next()
 		index++
-		inside := s.with(c.IterVar(), bindingOf{item, nil})
-		if f.value(holds, inside) != is {
+		if !sure && f.value(holds, inside) != is {
 			continue
 		}
-		origins := f.items(from, item, index, over)
+		inside.origins = f.items(f.origins(c.IterRange(), s), inside.value, index, over)
 		f.reads(c.IterRange(), s)
-		f.blame(holds, s.with(c.IterVar(), bindingOf{item, origins}), is)
+		f.blame(holds, inside, is)
 		return true
 	}
 	return false
+}
+
+// origins returns where the value of a part of an expression comes from.
+func (f *finder) origins(e ast.Expr, s *scope) []origin {
+	all := f.e.part(e, s).origins
+	out := make([]origin, 0, len(all))
+	for _, o := range all {
+		for _, from := range outside(o, s) {
+			out = append(out, origin{from.root, slices.Clone(f.join(from.path, o.path))})
+		}
+	}
+	return out
+}
+
+// outside returns where an origin begins that may be in the variable of a loop.
+func outside(o origin, s *scope) []origin {
+	for ; s != nil; s = s.outer {
+		if o.root == loopRoot(s.name) {
+			return s.origins
+		}
+	}
+	return []origin{{root: o.root}}
+}
+
+// join returns the path of what is further down; it holds until the next call.
+func (f *finder) join(from, further []place) []place {
+	f.path = append(f.path[:0], from...)
+	for _, p := range further {
+		n := len(f.path)
+		switch {
+		case p.kind == wrapped && n > 0 && f.path[n-1].kind == someOne:
+			f.path = f.path[:n-1]
+		case p.kind != wrapped && n > 0 && f.path[n-1].kind == wrapped:
+			if p.kind != aField {
+				f.path = f.path[:n-1]
+			}
+		default:
+			f.path = append(f.path, p)
+		}
+	}
+	return f.path
 }
 
 // items returns where an item of a list stands in the object.
@@ -284,51 +365,55 @@ func (f *finder) list(o origin) *object.Node {
 	return n
 }
 
-// reader goes through a part of an expression.
-func (f *finder) reader(s scope) *reader {
-	r := &reader{variables: f.e.read, scope: make(map[string][]origin, len(s)), seen: map[string]bool{}}
-	for name, b := range s {
-		r.scope[name] = b.origins
-	}
-	return r
-}
-
 // reads takes the deepest field that a part of an expression reads.
-func (f *finder) reads(part ast.Expr, s scope) {
-	r := f.reader(s)
-	r.use(part)
-	f.take(&r.out)
+func (f *finder) reads(e ast.Expr, s *scope) {
+	f.take(f.e.part(e, s).reads, s)
 }
 
-func (f *finder) take(r *reads) {
-	for _, x := range r.list {
-		if x.root != "object" {
-			continue
-		}
-		if path := resolve(f.e.object.node, x.path); len(path) > len(f.best) {
-			f.best = path
+func (f *finder) take(all []read, s *scope) {
+	for _, x := range all {
+		for _, from := range outside(x.origin, s) {
+			if from.root == "object" {
+				f.resolve(f.join(from.path, x.path))
+			}
 		}
 	}
 }
 
 // resolve follows an origin as far as the object has it, and as far as it says
-// which item is meant.
-func resolve(n *object.Node, path []place) (out object.Path) {
+// which item is meant, and keeps that if it is the deepest so far.
+func (f *finder) resolve(path []place) {
+	f.nodes = append(f.nodes[:0], f.e.object.node)
 	for _, p := range path {
-		switch {
-		case p.kind == aField:
-			next := n.Get(p.field)
-			if next == nil {
-				return out
-			}
-			n, out = next, out.Fields(p.field)
-		case n.Kind == object.List && (p.kind == anItem && p.index >= 0 && p.index < len(n.Items) || p.kind == someOne && len(n.Items) == 1):
-			i := min(p.index, len(n.Items)-1)
-			out = out.Append(object.ItemStep(n, i))
-			n = n.Items[i]
-		default:
-			return out
+		n := below(f.nodes[len(f.nodes)-1], p)
+		if n == nil {
+			break
+		}
+		f.nodes = append(f.nodes, n)
+	}
+	depth := len(f.nodes) - 1
+	if depth <= len(f.best) {
+		return
+	}
+	f.best = make(object.Path, depth)
+	for i, n := range f.nodes[:depth] {
+		if f.best[i] = (object.Step{Field: path[i].field}); path[i].kind != aField {
+			f.best[i] = object.ItemStep(n, min(path[i].index, len(n.Items)-1))
 		}
 	}
-	return slices.Clip(out)
+}
+
+// below returns the value one step further down, or nil where there is none, or
+// several.
+func below(n *object.Node, p place) *object.Node {
+	switch {
+	case p.kind == aField:
+		return n.Get(p.field)
+	case n.Kind != object.List:
+	case p.kind == anItem && p.index >= 0 && p.index < len(n.Items):
+		return n.Items[p.index]
+	case p.kind == someOne && len(n.Items) == 1:
+		return n.Items[0]
+	}
+	return nil
 }

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission"
 
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 // criteria say what a policy or a binding is about.
@@ -23,6 +26,8 @@ type criteria struct {
 	// names says that some rule is about objects of certain names, scopes that
 	// one is about those in namespaces, or not.
 	names, scopes bool
+	// answers are what was said of requests before: see match.
+	answers *sync.Map // question -> *answer
 }
 
 // newCriteria reads what a policy or binding is about; nil is everything.
@@ -30,7 +35,7 @@ func newCriteria(m *admissionregistrationv1.MatchResources) (*criteria, error) {
 	if m == nil {
 		return nil, nil
 	}
-	c := &criteria{resources: *m.DeepCopy()}
+	c := &criteria{resources: *m.DeepCopy(), answers: &sync.Map{}}
 	defaultMatch(&c.resources)
 	var err error
 	if c.namespaces, err = metav1.LabelSelectorAsSelector(c.resources.NamespaceSelector); err != nil {
@@ -61,6 +66,36 @@ func (c *criteria) match(q *request) (bool, schema.GroupVersionResource, schema.
 	if c == nil {
 		return true, q.resource, q.kind, nil
 	}
+	if !q.plain || c.names || !c.namespaces.Empty() || !c.these.Empty() {
+		return c.ask(q)
+	}
+	key := question{q.kind, q.operation, q.namespace != "", q.noScope != ""}
+	if a, ok := c.answers.Load(key); ok {
+		a := a.(*answer)
+		return a.ok, a.resource, a.kind, a.err
+	}
+	a := &answer{}
+	a.ok, a.resource, a.kind, a.err = c.ask(q)
+	c.answers.Store(key, a)
+	return a.ok, a.resource, a.kind, a.err
+}
+
+// question is what criteria look at that have no selectors and no names, of a
+// request about an object of a kind of Kubernetes; answer is what they say.
+type question struct {
+	kind                schema.GroupVersionKind
+	operation           admission.Operation
+	namespaced, noScope bool
+}
+
+type answer struct {
+	ok       bool
+	resource schema.GroupVersionResource
+	kind     schema.GroupVersionKind
+	err      error
+}
+
+func (c *criteria) ask(q *request) (bool, schema.GroupVersionResource, schema.GroupVersionKind, error) {
 	ok, resource, kind, err := q.matcher.Matches(q.attr, q.interfaces, c)
 	if err != nil {
 		return false, resource, kind, errors.New(strings.TrimPrefix(err.Error(), "Internal error occurred: "))
@@ -126,6 +161,19 @@ func (c *criteria) eachRule(change func(*admissionregistrationv1.NamedRuleWithOp
 	for i := range c.resources.ExcludeResourceRules {
 		change(&c.resources.ExcludeResourceRules[i])
 	}
+}
+
+// asks says whether criteria may be about requests. It errs on the side of yes.
+func (c *criteria) asks(q *policy.Requests) bool {
+	if c == nil || len(c.resources.ResourceRules) == 0 || q.SelectedBy(c.resources.ResourceRules) {
+		return true
+	}
+	f := families()[schema.GroupKind{Group: q.Kind.Group, Kind: q.Kind.Kind}]
+	return f != nil && slices.ContainsFunc(slices.Concat(f.versions, f.others), func(gv schema.GroupVersion) bool {
+		same := *q
+		same.Kind.Group = gv.Group
+		return same.SelectedBy(c.resources.ResourceRules)
+	})
 }
 
 // mayMatch says whether criteria may be about objects of a kind. It errs on the

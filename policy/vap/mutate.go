@@ -98,16 +98,16 @@ func (x *mutator) mutate(ctx context.Context, matched, r *policy.Request) (*obje
 	if !ok || r.Object == nil {
 		return nil, j.out, j.applies
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.timeout)
-	defer cancel()
+	left := &allowance{parent: ctx, timeout: x.timeout}
+	defer left.done()
 	var m *mutation
-	x.each(q, matched, j, func(_ *bound, p param) {
+	x.each(q, matched, j, func(_ *bound, p *subject) {
 		if j.out.Outcome != verdict.Pass {
 			return // what is not known of one patch is not known of the next
 		}
 		if m == nil {
 			var err error
-			if m, err = x.start(ctx, readRequest(r), resource, kind); err != nil {
+			if m, err = x.start(left.context, readRequest(r), resource, kind); err != nil {
 				j.unknown(err)
 				return
 			}
@@ -134,7 +134,7 @@ type mutation struct {
 }
 
 // start prepares an object to be patched.
-func (x *mutator) start(ctx context.Context, q *request, resource schema.GroupVersionResource, kind schema.GroupVersionKind) (*mutation, error) {
+func (x *mutator) start(ctx func() context.Context, q *request, resource schema.GroupVersionResource, kind schema.GroupVersionKind) (*mutation, error) {
 	if kind != q.kind {
 		return nil, fmt.Errorf("the policy is about %s; only the API server converts what it makes of that back to %s", kind.GroupVersion(), q.kind.GroupVersion())
 	}
@@ -142,24 +142,28 @@ func (x *mutator) start(ctx context.Context, q *request, resource schema.GroupVe
 	if err != nil {
 		return nil, err
 	}
-	m := &mutation{evaluation: e, before: e.object.value, now: &admission.VersionedAttributes{Attributes: q.attr, VersionedKind: kind}}
-	m.now.VersionedObject.Set(e.object.value)
+	before, err := e.object.made()
+	if err != nil {
+		return nil, err
+	}
+	m := &mutation{evaluation: e, before: before, now: &admission.VersionedAttributes{Attributes: q.attr, VersionedKind: kind}}
+	m.now.VersionedObject.Set(before)
 	if e.old != nil {
-		m.now.VersionedOldObject.Set(e.old.value)
+		m.now.VersionedOldObject.Set(e.old.value())
 	}
 	return m, nil
 }
 
 // apply applies the patches of a policy with one parameter.
-func (m *mutation) apply(x *mutator, p param, j *judgement) error {
-	m.use(p)
-	m.vars.params = valueOf(p.value)
+func (m *mutation) apply(x *mutator, p *subject, j *judgement) error {
+	m.hide(cel.ParamsVarName, p)
+	m.show(false, p)
 	m.vars.object = valueOf(m.now.VersionedObject.Object())
 	if applies, err := m.applies(*x.policy.Spec.FailurePolicy); err != nil || !applies {
 		return err
 	}
 	j.applies = true
-	m.vars.request = m.requestOf(m.resource)
+	m.vars.requestResource = m.resource
 	for i := range x.policy.Spec.Mutations {
 		err := m.patch(&x.policy.Spec.Mutations[i], x.compiled.patches[i])
 		if err != nil && (*x.policy.Spec.FailurePolicy == admissionregistrationv1.Fail || !ignorable(err)) {
@@ -185,7 +189,7 @@ func (m *mutation) patch(of *admissionregistrationv1.Mutation, x *expression) er
 		patcher = patch.NewApplyConfigurationPatcher(evaluator)
 	}
 	space, _ := m.space()
-	out, err := patcher.Patch(m.ctx, patch.Request{
+	out, err := patcher.Patch(m.ctx(), patch.Request{
 		MatchedResource: m.resource, VersionedAttributes: m.now, ObjectInterfaces: m.q.interfaces, Namespace: space, TypeConverter: m.converter(),
 	}, celconfig.RuntimeCELCostBudget)
 	switch {

@@ -11,7 +11,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sconce.dev/sconce/object"
@@ -45,12 +44,6 @@ func newParamRef(r *admissionregistrationv1.ParamRef) (*paramRef, error) {
 	return &paramRef{r, selector}, nil
 }
 
-// param is one parameter; without an object it is null.
-type param struct {
-	value  runtime.Object
-	blanks []blank
-}
-
 // bindingError is why a binding cannot be evaluated, in the API server's words.
 func bindingError(format string, args ...any) error {
 	return fmt.Errorf("failed to configure binding: %w", fmt.Errorf(format, args...))
@@ -58,9 +51,10 @@ func bindingError(format string, args ...any) error {
 
 // find returns the parameters that a binding refers to. More says why there may
 // be others.
-func (s *paramSource) find(ref *paramRef, q *request, r *policy.Request) (found []param, more string, err error) {
+// One that is nil is null.
+func (s *paramSource) find(ref *paramRef, q *request, r *policy.Request) (found []*subject, more string, err error) {
 	if s == nil || ref == nil {
-		return []param{{}}, "", nil
+		return []*subject{nil}, "", nil
 	}
 	namespace, err := s.namespace(ref, q)
 	if err != nil {
@@ -89,6 +83,28 @@ func (s *paramSource) find(ref *paramRef, q *request, r *policy.Request) (found 
 		return nil, "", bindingError("no params found for policy binding with `Deny` parameterNotFoundAction")
 	}
 	return found, "", nil
+}
+
+// only returns the parameter of a policy that no binding gives one: the only
+// object of the kind among the policies. All is how many there are.
+func (s *paramSource) only() (param *object.Object, all int) {
+	if len(s.documents) == 1 {
+		return s.documents[0], 1
+	}
+	return nil, len(s.documents)
+}
+
+// guess returns the parameter with which a policy without a binding is judged.
+func (s *paramSource) guess(r *policy.Request) ([]*subject, error) {
+	if s == nil {
+		return []*subject{nil}, nil
+	}
+	o, _ := s.only()
+	if o == nil {
+		return nil, &unknownError{fmt.Sprintf("no binding says which %s is the parameter of the policy", s.kind.Kind)}
+	}
+	p, err := s.read(o, r)
+	return []*subject{p}, err
 }
 
 // describe names what is referred to.
@@ -164,9 +180,9 @@ type paramKey struct {
 }
 
 // read returns a parameter as expressions see it.
-func (s *paramSource) read(o *object.Object, r *policy.Request) (param, error) {
+func (s *paramSource) read(o *object.Object, r *policy.Request) (*subject, error) {
 	type result struct {
-		param
+		*subject
 		err error
 	}
 	got := policy.Once(r, paramKey{o, s.kind}, func() result {
@@ -174,20 +190,14 @@ func (s *paramSource) read(o *object.Object, r *policy.Request) (param, error) {
 		if from != s.kind && !typeOf(from, r.Cluster).converts(s.kind) {
 			return result{err: &unknownError{fmt.Sprintf("the parameter %s is in the version %s; only the API server converts it to %s", o.Name, o.APIVersion, s.kind.GroupVersion())}}
 		}
-		tree := r.Tree(o)
-		if from != s.kind {
-			tree, _ = o.Root.Any().(map[string]any)
-			tree["apiVersion"] = s.kind.GroupVersion().String()
+		p := newSubject(r, o, s.kind)
+		if p.shown != nil {
+			return result{subject: p}
 		}
-		value, err := typed(tree, s.kind)
-		if err != nil {
+		if _, err := p.made(); err != nil {
 			return result{err: fmt.Errorf("the parameter %s: %w", o.Name, err)}
 		}
-		p := param{value: value}
-		if o.Root.HasUnknown() {
-			p.blanks = blanks(o.Root)
-		}
-		return result{param: p}
+		return result{subject: p}
 	})
-	return got.param, got.err
+	return got.subject, got.err
 }

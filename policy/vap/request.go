@@ -3,12 +3,15 @@
 package vap
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
@@ -46,6 +49,9 @@ type request struct {
 	matcher     *matching.Matcher
 	interfaces  admission.ObjectInterfaces
 	equivalent  runtime.EquivalentResourceMapper
+	// plain says that the kind is one of Kubernetes, of the resource that is named
+	// for it.
+	plain bool
 
 	// What is not known has a reason here.
 	noName, noNamespace, noScope, noVersions, noLabels, noUser, noOptions string
@@ -62,11 +68,78 @@ type request struct {
 
 // subject is an object of a request in one version.
 type subject struct {
-	node  *object.Node
-	value runtime.Object // typed for a kind of Kubernetes, else unstructured
-	err   error
+	node *object.Node
+	// shown is the object as expressions see it where its Go value is not needed
+	// for that, else nil. custom says that there is no Go type.
+	shown  ref.Val
+	custom bool
+	// made returns the object: typed for a kind of Kubernetes, else unstructured.
+	made func() (runtime.Object, error)
 	// blanks are its values that are not known.
 	blanks []blank
+}
+
+// value returns the object, which need not be made more than once.
+func (s *subject) value() runtime.Object {
+	o, _ := s.made()
+	return o
+}
+
+// show returns the object as expressions see it, as it is written where that is
+// possible and wanted.
+func (s *subject) show(asWritten bool) any {
+	switch {
+	case s == nil:
+		return nil
+	case asWritten && s.shown != nil:
+		return s.shown
+	}
+	return valueOf(s.value())
+}
+
+// asWritten says whether objects can be shown to the same expressions as they are
+// written. Those of a Go type compare with each other as nothing else does.
+func asWritten(all ...*subject) bool {
+	return !slices.ContainsFunc(all, func(s *subject) bool { return s != nil && s.shown == nil && !s.custom })
+}
+
+// newSubject returns an object as one of a kind, to which its version is changed
+// if need be.
+func newSubject(r *policy.Request, o *object.Object, kind schema.GroupVersionKind) *subject {
+	s := &subject{node: o.Root}
+	apiVersion, name := kind.ToAPIVersionAndKind()
+	s.made = sync.OnceValues(func() (runtime.Object, error) {
+		tree := r.Tree(o)
+		if apiVersion != o.APIVersion {
+			tree = maps.Clone(tree)
+			tree["apiVersion"] = apiVersion
+		}
+		return typed(tree, kind)
+	})
+	shape := shapeOf(kind)
+	if s.custom = shape == nil; !s.custom && shape.fits(o.Root) {
+		n := o.Root
+		if apiVersion != o.APIVersion || name != o.Kind {
+			n = retyped(n, apiVersion, name)
+		}
+		s.shown = shape.show(n)
+		return s
+	}
+	if o.Root.HasUnknown() {
+		s.blanks = blanks(o.Root)
+	}
+	return s
+}
+
+// retyped returns an object in another version.
+func retyped(n *object.Node, apiVersion, kind string) *object.Node {
+	out := &object.Node{Kind: object.Map, Fields: []object.Field{{Key: "apiVersion", Value: object.NewString(apiVersion)}, {Key: "kind", Value: object.NewString(kind)}}}
+	for _, f := range n.Fields {
+		if f.Key != "apiVersion" && f.Key != "kind" {
+			out.Fields = append(out.Fields, f)
+		}
+	}
+	return out
 }
 
 type requestKey struct{}
@@ -92,12 +165,15 @@ func newRequest(r *policy.Request) *request {
 	if r.Resource != "" {
 		out.resource.Resource = r.Resource
 	}
-	if g, ok := subresourceGroups[out.resource.Resource]; ok && r.Subresource != "" {
+	if r.Group+r.Version != "" {
+		out.resource.Group, out.resource.Version = r.Group, r.Version
+	} else if g, ok := subresourceGroups[out.resource.Resource]; ok && r.Subresource != "" {
 		out.resource.Group = g
 		if g == "" || g == "apps" {
 			out.resource.Version = "v1"
 		}
 	}
+	out.plain = info.builtIn && r.Subresource == "" && out.resource == info.resource
 	out.place(info)
 	out.who(r.User)
 	if !info.builtIn && !ownGroup(gvk.Group) && info.defined == nil {
@@ -109,7 +185,11 @@ func newRequest(r *policy.Request) *request {
 	out.values = requestValues(r, out)
 	out.matcher = matching.NewMatcher(lister{out}, nil)
 	out.interfaces = interfacesOf(out.equivalent)
-	out.attr = out.attributes(labelled(r.Object, &out.noLabels), labelled(r.Old, &out.noLabels), out.namespace)
+	out.noLabels = cmp.Or(noLabels(r.Old), noLabels(r.Object))
+	out.attr = &selectable{
+		out.attributes(nil, nil, out.namespace),
+		sync.OnceValue(func() runtime.Object { return labelled(r.Object) }), sync.OnceValue(func() runtime.Object { return labelled(r.Old) }),
+	}
 	return out
 }
 
@@ -151,26 +231,35 @@ func (q *request) who(u *authenticationv1.UserInfo) {
 	q.user = info
 }
 
+// noLabels says why the labels of an object are not known; "" if they are.
+func noLabels(o *object.Object) string {
+	if o == nil {
+		return ""
+	}
+	meta := o.Root.Get("metadata")
+	all := meta.Get("labels")
+	if all == nil && meta != nil && meta.Kind == object.Unknown || all != nil && all.Kind != object.Map {
+		return "its labels"
+	}
+	if all != nil {
+		for i := range all.Fields {
+			if v := all.Fields[i].Value; v.Kind != object.String && v.Kind != object.Null {
+				return "the label " + all.Fields[i].Key
+			}
+		}
+	}
+	return ""
+}
+
 // labelled returns what selectors look at.
-func labelled(o *object.Object, unknown *string) runtime.Object {
+func labelled(o *object.Object) runtime.Object {
 	if o == nil {
 		return nil
 	}
 	out := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: o.Name, Labels: map[string]string{}}}
-	meta := o.Root.Get("metadata")
-	all := meta.Get("labels")
-	switch {
-	case all == nil && meta != nil && meta.Kind == object.Unknown:
-		*unknown = "its labels"
-	case all != nil && all.Kind != object.Map:
-		*unknown = "its labels"
-	case all != nil:
+	if all := o.Root.At("metadata", "labels"); all != nil {
 		for i := range all.Fields {
-			v := all.Fields[i].Value
-			if v.Kind != object.String && v.Kind != object.Null {
-				*unknown = "the label " + all.Fields[i].Key
-			}
-			out.Labels[all.Fields[i].Key] = v.Str()
+			out.Labels[all.Fields[i].Key] = all.Fields[i].Value.Str()
 		}
 	}
 	if o.Kind == "Namespace" && o.APIVersion == "v1" {
@@ -178,6 +267,19 @@ func labelled(o *object.Object, unknown *string) runtime.Object {
 	}
 	return out
 }
+
+// selectable are the attributes of a request with what selectors look at, which
+// most policies never ask for.
+type selectable struct {
+	admission.Attributes
+	object, old func() runtime.Object
+}
+
+// GetObject implements admission.Attributes.
+func (s *selectable) GetObject() runtime.Object { return s.object() }
+
+// GetOldObject implements admission.Attributes.
+func (s *selectable) GetOldObject() runtime.Object { return s.old() }
 
 // attributes returns the request as the API server's matcher wants it.
 func (q *request) attributes(o, old runtime.Object, namespace string) admission.Attributes {
@@ -205,20 +307,12 @@ func (q *request) subjectOf(r *policy.Request, o *object.Object, info *kindInfo)
 	}
 	return func(kind schema.GroupVersionKind) *subject {
 		return policy.Once(r, subjectKey{o, kind}, func() *subject {
-			s := &subject{node: o.Root, blanks: q.missing(o)}
-			if o.Root.HasUnknown() {
-				s.blanks = append(s.blanks, blanks(o.Root)...)
-			}
 			if !info.converts(kind) {
-				s.err = fmt.Errorf("the policy is about %s, into which only the API server converts a %s", kind.GroupVersion(), q.kind)
-				return s
+				err := fmt.Errorf("the policy is about %s, into which only the API server converts a %s", kind.GroupVersion(), q.kind)
+				return &subject{made: func() (runtime.Object, error) { return nil, err }}
 			}
-			tree := r.Tree(o)
-			if kind != q.kind {
-				tree = maps.Clone(tree)
-				tree["apiVersion"] = kind.GroupVersion().String()
-			}
-			s.value, s.err = typed(tree, kind)
+			s := newSubject(r, o, kind)
+			s.blanks = append(q.missing(o), s.blanks...)
 			return s
 		})
 	}

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
 
 	"sconce.dev/sconce/api/v1alpha1"
 	"sconce.dev/sconce/control"
@@ -34,6 +36,11 @@ func (e *inEffect) Info() *policy.Info { return &e.info }
 // Matches implements policy.Rule and policy.Mutator.
 func (e *inEffect) Matches(gk object.GroupKind) bool {
 	return e.about.mayMatch(gk) && slices.ContainsFunc(e.bindings, func(b *bound) bool { return b.about.mayMatch(gk) })
+}
+
+// Asks implements policy.Asking.
+func (e *inEffect) Asks(q policy.Requests) bool {
+	return e.about.asks(&q) && slices.ContainsFunc(e.bindings, func(b *bound) bool { return b.about.asks(&q) })
 }
 
 // rule is a ValidatingAdmissionPolicy in force.
@@ -141,7 +148,7 @@ func (e *inEffect) begin(r *policy.Request, j *judgement) (q *request, resource 
 }
 
 // each calls judge with every parameter of every binding that is about a request.
-func (e *inEffect) each(q *request, r *policy.Request, j *judgement, judge func(*bound, param)) {
+func (e *inEffect) each(q *request, r *policy.Request, j *judgement, judge func(*bound, *subject)) {
 	for _, b := range e.bindings {
 		ok, _, _, err := b.about.match(q)
 		if err != nil {
@@ -150,7 +157,7 @@ func (e *inEffect) each(q *request, r *policy.Request, j *judgement, judge func(
 		if !ok || err != nil {
 			continue
 		}
-		found, more, err := e.params.find(b.ref, q, r)
+		found, more, err := e.parameters(b, q, r)
 		if err != nil {
 			j.unknown(err)
 			continue
@@ -164,6 +171,37 @@ func (e *inEffect) each(q *request, r *policy.Request, j *judgement, judge func(
 	}
 }
 
+// parameters returns those with which a policy is judged for a binding.
+func (e *inEffect) parameters(b *bound, q *request, r *policy.Request) (found []*subject, more string, err error) {
+	if b.doc == nil {
+		found, err = e.params.guess(r)
+		return found, "", err
+	}
+	return e.params.find(b.ref, q, r)
+}
+
+// allowance is the time that a policy has, which begins when its context is
+// first asked for.
+type allowance struct {
+	parent  context.Context
+	timeout time.Duration
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+func (a *allowance) context() context.Context {
+	if a.ctx == nil {
+		a.ctx, a.cancel = context.WithTimeout(a.parent, a.timeout)
+	}
+	return a.ctx
+}
+
+func (a *allowance) done() {
+	if a.cancel != nil {
+		a.cancel()
+	}
+}
+
 // Judge implements policy.Rule.
 func (x *rule) Judge(ctx context.Context, r *policy.Request) (control.Verdict, bool) {
 	j := &judgement{out: policy.Passed()}
@@ -171,30 +209,23 @@ func (x *rule) Judge(ctx context.Context, r *policy.Request) (control.Verdict, b
 	if !ok {
 		return j.out, j.applies
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.timeout)
-	defer cancel()
+	left := &allowance{parent: ctx, timeout: x.timeout}
+	defer left.done()
 	var e *evaluation
-	x.each(q, r, j, func(_ *bound, p param) {
+	x.each(q, r, j, func(_ *bound, p *subject) {
 		if e == nil {
 			var err error
-			if e, err = x.compiled.evaluate(ctx, q, resource, kind); err != nil {
+			if e, err = x.compiled.evaluate(left.context, q, resource, kind); err != nil {
 				j.unknown(err)
 				return
 			}
 		}
-		e.use(p)
-		decisions, _ := e.validate(&x.policy.Spec, valueOf(p.value))
+		e.hide(cel.ParamsVarName, p)
+		e.show(asWritten(e.object, e.old, p), p)
+		decisions, _ := e.validate(&x.policy.Spec)
 		for _, d := range decisions {
 			j.add(d.outcome, e.locate(d), d.message)
 		}
 	})
 	return j.out, j.applies
-}
-
-// use notes what is not known of a parameter.
-func (e *evaluation) use(p param) {
-	delete(e.dark, "params")
-	if len(p.blanks) > 0 {
-		e.dark["params"] = p.blanks
-	}
 }

@@ -166,7 +166,7 @@ func (p *Policy) Judge(ctx context.Context, binding *admissionregistrationv1.Val
 	if err != nil {
 		return unknown(err)
 	}
-	e, err := p.compiled.evaluate(ctx, q, resource, kind)
+	e, err := p.compiled.evaluate(func() context.Context { return ctx }, q, resource, kind)
 	if err != nil {
 		return unknown(err)
 	}
@@ -179,12 +179,11 @@ func (p *Policy) Judge(ctx context.Context, binding *admissionregistrationv1.Val
 
 // validate judges with one parameter, or none.
 func (p *Policy) validate(e *evaluation, param *unstructured.Unstructured, out *Result) {
-	var value any
 	name := ""
-	if param != nil {
-		value, name = valueOf(param), param.GetName()
+	if e.vars.params = nil; param != nil {
+		e.vars.params, name = valueOf(param), param.GetName()
 	}
-	decisions, annotations := e.validate(&p.policy.Spec, value)
+	decisions, annotations := e.validate(&p.policy.Spec)
 	for _, d := range decisions {
 		out.Decisions = append(out.Decisions, Decision{Outcome: d.outcome, Message: d.message, Params: name})
 	}
@@ -245,7 +244,7 @@ func (r *Request) request() *request {
 			if o == nil {
 				return nil
 			}
-			return &subject{value: o}
+			return &subject{made: func() (runtime.Object, error) { return o, nil }}
 		}
 	}
 	q.object, q.old, q.values = as(r.Object), as(r.Old), q.value

@@ -168,10 +168,12 @@ func (c *cluster) Objects(gk object.GroupKind, namespace string) ([]*object.Obje
 }
 
 // Kinds implements policy.Cluster.
-func (c *cluster) Kinds() ([]object.GroupKind, bool) {
+func (c *cluster) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
 	var out []object.GroupKind
 	for gk := range c.objects {
-		out = append(out, gk)
+		if policy.Covers(of, gk) {
+			out = append(out, gk)
+		}
 	}
 	return out, true
 }

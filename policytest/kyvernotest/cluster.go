@@ -10,6 +10,7 @@ import (
 
 	"sconce.dev/sconce/facts/rbac"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 )
 
 // cluster is what a test says that there is; there is nothing else.
@@ -63,10 +64,12 @@ func (c *cluster) Objects(gk object.GroupKind, namespace string) ([]*object.Obje
 }
 
 // Kinds implements policy.Cluster.
-func (c *cluster) Kinds() ([]object.GroupKind, bool) {
+func (c *cluster) Kinds(of object.GroupKind) ([]object.GroupKind, bool) {
 	var out []object.GroupKind
 	for gk := range c.kinds {
-		out = append(out, gk)
+		if policy.Covers(of, gk) {
+			out = append(out, gk)
+		}
 	}
 	slices.SortFunc(out, func(a, b object.GroupKind) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))

@@ -124,7 +124,7 @@ func (t *Tests) Run(ctx context.Context, file string) (*policytest.Report, error
 
 // runModules compiles modules and runs the tests of one of them.
 func (t *Tests) runModules(ctx context.Context, file string, modules map[string]*ast.Module, report *policytest.Report) error {
-	caps := rego.Capabilities(t.opts.Policy.AllowNetwork)
+	caps := rego.Capabilities()
 	caps.Builtins = append(caps.Builtins, declared()...)
 	run := &run{tests: t, file: file, compiler: guards().Compiler(rego.NewCompiler(guards().Capabilities(caps)).WithEnablePrintStatements(true))}
 	runner := tester.NewRunner().SetCompiler(run.compiler).SetStore(t.store).SetModules(modules).

@@ -180,7 +180,7 @@ func (r *run) explain(ctx context.Context, rule *ast.Rule, c *policytest.Case) {
 // calledOut says whether a test would have called out: what it says then is not
 // to be relied on.
 func (r *run) calledOut(ctx context.Context, rule *ast.Rule) string {
-	if r.tests.opts.Policy.AllowNetwork || !r.mayCallOut() {
+	if !r.mayCallOut() {
 		return ""
 	}
 	var failed []topdown.Error

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"sconce.dev/sconce/agent"
 	"sconce.dev/sconce/api/v1alpha1"
@@ -201,6 +202,8 @@ func TestAgentPolicies(t *testing.T) {
 			t.Errorf("got the metric %q", m)
 		}
 	})
+	t.Run("policies look other objects up", func(t *testing.T) { c.looksUp(t, folder, namespace) })
+	t.Run("deletions and connections are denied", func(t *testing.T) { c.deniesDeletions(t, folder, namespace) })
 	t.Run("an exception excuses", func(t *testing.T) { c.excusesPolicy(t, namespace, team, isDenied) })
 	t.Run("a broken policy hinders nothing", func(t *testing.T) { c.brokenPolicy(t, a, folder, bare, team) })
 	t.Run("kinds of policies come and go", func(t *testing.T) { c.installsKyverno(t, namespace) })
@@ -216,6 +219,155 @@ func TestAgentPolicies(t *testing.T) {
 		}
 	})
 	t.Run("the last good set holds them", func(t *testing.T) { c.keepsPolicies(t, a, namespace) })
+}
+
+// uniqueHost is a policy as those of the Gatekeeper library: it looks up a kind in
+// every group.
+const uniqueHost = `
+apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: uniquehost}
+spec:
+  crd: {spec: {names: {kind: UniqueHost}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package uniquehost
+      same(a, b) { a.metadata.namespace == b.metadata.namespace; a.metadata.name == b.metadata.name }
+      violation[{"msg": msg}] {
+        host := input.review.object.spec.rules[_].host
+        other := data.inventory.namespace[_][version]["Ingress"][_]
+        re_match("^(extensions|networking.k8s.io)/.+$", version)
+        other.spec.rules[_].host == host
+        not same(other, input.review.object)
+        msg := sprintf("the host %v is taken", [host])
+      }
+---
+apiVersion: constraints.gatekeeper.sh/v1beta1
+kind: UniqueHost
+metadata: {name: hosts}
+spec: {match: {kinds: [{apiGroups: [networking.k8s.io], kinds: [Ingress]}]}}
+`
+
+// manyServices is a policy that asks the API for the Services of a namespace.
+const manyServices = `
+apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: one-service}
+spec:
+  rules:
+  - name: count
+    match: {any: [{resources: {kinds: [Ingress]}}]}
+    context: [{name: services, apiCall: {urlPath: '/api/v1/namespaces/{{ request.namespace }}/services', jmesPath: 'items | length(@)'}}]
+    validate: {message: there are too many services, deny: {conditions: {all: [{key: '{{ services }}', operator: GreaterThan, value: 1}]}}}
+`
+
+// looksUp holds that rules that look other objects up have verdicts, though Secrets
+// are not read, and that these follow what is looked up.
+func (c *agentCluster) looksUp(t *testing.T, folder *policyFolder, namespace string) {
+	const unique, services = "gatekeeper.uniquehost.hosts", "kyverno.one-service.count"
+	for name, host := range map[string]string{"first": "a.example.com", "second": "b.example.com"} {
+		c.Apply(t, fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: %s, namespace: %s}\nspec: {rules: [{host: %s, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}\n", name, namespace, host))
+	}
+	folder.set("unique.yaml", uniqueHost)
+	folder.set("services.yaml", manyServices)
+	eventually(t, func() error {
+		for _, rule := range []string{unique, services} {
+			if got := c.resultsOf(t, namespace, rule); got != "" {
+				return fmt.Errorf("%s: %s", rule, got)
+			}
+		}
+		return nil
+	})
+	c.Kubectl(t, "patch", "-n", namespace, "ingress", "second", "--type=json", "-p", `[{"op":"replace","path":"/spec/rules/0/host","value":"a.example.com"}]`)
+	c.Apply(t, fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: other, namespace: %s, annotations: {owner: me}}\nspec: {ports: [{port: 80}]}\n", namespace))
+	for _, name := range []string{"first", "second"} {
+		for _, rule := range []string{unique, services} {
+			eventually(t, func() error { return c.reported(t, namespace, rule, name) })
+		}
+	}
+	c.Kubectl(t, "delete", "-n", namespace, "service", "other")
+	c.Kubectl(t, "delete", "-n", namespace, "ingress", "second")
+	eventually(t, func() error {
+		if got := c.resultsOf(t, namespace, unique) + c.resultsOf(t, namespace, services); got != "" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	folder.set("unique.yaml", "")
+	folder.set("services.yaml", "")
+}
+
+// resultsOf lists what a report says of a rule.
+func (c *agentCluster) resultsOf(t *testing.T, namespace, rule string) (out string) {
+	t.Helper()
+	u, err := c.report(t, namespace)
+	if err != nil {
+		return err.Error()
+	}
+	results, _, _ := unstructured.NestedSlice(u.Object, "results")
+	for _, r := range results {
+		if r := r.(map[string]any); r["rule"] == rule {
+			out += fmt.Sprintf("%v: %v; ", r["result"], r["message"])
+		}
+	}
+	return out
+}
+
+// keeps is a policy that keeps some ConfigMaps from being deleted, and people from
+// shells: %s is its action.
+const keeps = `
+apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: keeps}
+spec:
+  validationFailureAction: %s
+  rules:
+  - name: settings
+    match: {any: [{resources: {kinds: [ConfigMap], names: [kept], operations: [DELETE]}}]}
+    validate: {message: "{{ request.oldObject.metadata.name }} is kept", deny: {}}
+  - name: shells
+    match: {any: [{resources: {kinds: [Pod/exec]}}]}
+    validate: {message: "no shells in {{ request.name }}", deny: {}}
+  - name: scale
+    match: {any: [{resources: {kinds: [Deployment/scale], operations: [UPDATE]}}]}
+    validate: {message: "it is not scaled", pattern: {spec: {replicas: "<5"}}}
+`
+
+// deniesDeletions holds that policies about deletions, connections and subresources
+// are asked, that audit alone denies none, and that controls deny no deletion.
+func (c *agentCluster) deniesDeletions(t *testing.T, folder *policyFolder, namespace string) {
+	c.Apply(t, configMap(namespace, "kept", "labels: {team: web, colour: red}", ""))
+	c.Apply(t, configMap(namespace, "loose", "labels: {team: web, colour: red}", ""))
+	c.Apply(t, inNamespace(namespace, podNamed("plain", "", "")))
+	c.Apply(t, fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: %s}\nspec: {replicas: 0, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: app, image: 'i:1'}]}}}\n", namespace))
+	remove := func() error {
+		_, err := c.TryKubectl(t, "", "delete", "--dry-run=server", "-n", namespace, "configmap", "kept")
+		return err
+	}
+	folder.set("keeps.yaml", fmt.Sprintf(keeps, "Enforce"))
+	poll(t, "a deletion is denied", func() bool { return remove() != nil })
+	denied(t, remove(), "kyverno.keeps.settings", "kept is kept")
+	_, err := c.TryKubectl(t, "", "exec", "-n", namespace, "plain", "--", "sh")
+	denied(t, err, "kyverno.keeps.shells", "no shells in plain")
+	_, err = c.TryKubectl(t, "", "scale", "-n", namespace, "deployment", "web", "--replicas=7")
+	denied(t, err, "kyverno.keeps.scale", "it is not scaled")
+	if _, err := c.TryKubectl(t, "", "scale", "-n", namespace, "deployment", "web", "--replicas=1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.TryKubectl(t, "", "delete", "-n", namespace, "configmap", "loose"); err != nil {
+		t.Error(err)
+	}
+	folder.set("keeps.yaml", fmt.Sprintf(keeps, "Audit"))
+	poll(t, "audit denies no deletion", func() bool { return remove() == nil })
+	if _, err := c.TryKubectl(t, "", "delete", "-n", namespace, "configmap", "kept"); err != nil {
+		t.Error(err)
+	}
+	hook, err := c.TryKubectl(t, "", "get", "validatingwebhookconfiguration", "sconce", "-o", "jsonpath={.webhooks[*].rules[*].operations}")
+	if err != nil || strings.Contains(hook, "DELETE") || strings.Contains(hook, "CONNECT") {
+		t.Errorf("the webhook is asked about %s: %v", hook, err)
+	}
+	folder.set("keeps.yaml", "")
 }
 
 // excusesPolicy holds that an exception of Sconce excuses what a policy finds, at

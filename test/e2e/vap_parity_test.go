@@ -133,7 +133,7 @@ func (w world) Objects(gk object.GroupKind, namespace string) ([]*object.Object,
 }
 
 // Kinds implements policy.Cluster.
-func (world) Kinds() ([]object.GroupKind, bool) { return nil, false }
+func (world) Kinds(object.GroupKind) ([]object.GroupKind, bool) { return nil, false }
 
 // Can implements policy.Cluster.
 func (w world) Can(who *authenticationv1.UserInfo, what rbac.Request) (allowed, known bool) {
@@ -180,6 +180,9 @@ type policyAnswer struct {
 // something else refuses the request.
 func theirs(u *unstructured.Unstructured, err error, w *policyWarnings) (policyAnswer, error) {
 	a := policyAnswer{warnings: w.take(), result: u}
+	for i := range a.warnings {
+		a.warnings[i] = policy.Reworded(a.warnings[i])
+	}
 	if err == nil {
 		return a, nil
 	}
@@ -187,7 +190,7 @@ func theirs(u *unstructured.Unstructured, err error, w *policyWarnings) (policyA
 	if !ok {
 		return a, err
 	}
-	a.denied = "ValidatingAdmissionPolicy '" + message
+	a.denied = policy.Reworded("ValidatingAdmissionPolicy '" + message)
 	return a, nil
 }
 

@@ -62,7 +62,8 @@ func TestStrategicMerge(t *testing.T) {
 		"conditions compare scalars as texts": {
 			"{a: 5, b: true, s: 1}", `{(a): "5", (b): "true", s: 2}`, "{a: 5, b: true, s: 2}",
 		},
-		"a number in a condition": {"{a: 5, s: 1}", "{(a): '>4', s: 2}", "{a: 5, s: 2}"},
+		"a number in a condition":                   {"{a: 5, s: 1}", "{(a): '>4', s: 2}", "{a: 5, s: 2}"},
+		"a number that is too large for an integer": {"{a: 10000000000000000000, s: 1}", "{s: 2}", "{a: 10000000000000000000, s: 2}"},
 		"containers are merged by name": {
 			"{apiVersion: v1, kind: Pod, spec: {containers: [{name: a, image: x}, {name: b, image: y}]}}",
 			"{spec: {containers: [{name: b, image: z}, {name: c}]}}",

@@ -3,6 +3,7 @@
 package mutation
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,6 +85,9 @@ func literal(v any) (text, tag string, err error) {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return "", "", fmt.Errorf("a number that JSON cannot write: %w", err)
+		}
+		if !bytes.ContainsAny(text, ".e") {
+			text = append(text, ".0"...) // too large for an integer, though it looks like one
 		}
 		return string(text), yaml.NodeTagFloat, nil
 	}

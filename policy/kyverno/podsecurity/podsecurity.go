@@ -109,13 +109,20 @@ func Check(exclude []Exclude) error {
 	return nil
 }
 
+// newest is the last version of the standards that Kyverno (1.19) knows: it is what
+// it takes for the latest, and for any that is newer.
+var newest = api.MajorMinorVersion(1, 34)
+
 func parseVersion(version string) (api.Version, error) {
 	if version == "" || version == "latest" {
-		return api.LatestVersion(), nil
+		return newest, nil
 	}
 	v, err := api.ParseVersion(version)
 	if err != nil {
 		return api.Version{}, fmt.Errorf("podSecurity.version is %q; want latest, or one like v1.31", version)
+	}
+	if newest.Older(v) {
+		return newest, nil
 	}
 	return v, nil
 }
@@ -125,22 +132,13 @@ func parseVersion(version string) (api.Version, error) {
 // that of the baseline, and a check holds for versions older than itself too.
 func selectChecks(level api.Level, version api.Version) []check {
 	var out []check
-	replaced := policy.CheckID("")
 	for _, c := range policy.DefaultChecks() {
-		first := c.Versions[0]
-		if level == api.LevelBaseline && c.Level != level {
+		if level == api.LevelBaseline && c.Level != level || newest.Older(c.Versions[0].MinimumVersion) {
 			continue
-		}
-		if c.ID == procMountRestricted {
-			// Newer than Kyverno: it is held as the API server does.
-			if version.Older(first.MinimumVersion) {
-				continue
-			}
-			replaced = procMount
 		}
 		out = append(out, check{string(c.ID), versionOf(c, version)})
 	}
-	return slices.DeleteFunc(out, func(c check) bool { return c.id == string(replaced) })
+	return out
 }
 
 func versionOf(c policy.Check, version api.Version) policy.CheckPodFn {
@@ -178,14 +176,9 @@ func (s *Standard) violations(p *Pod) []Violation {
 	return out
 }
 
-const (
-	procMount           = "procMount"
-	procMountRestricted = "procMount_restricted"
-)
-
 // controls are the checks of the controls that can be excluded.
 var controls = map[string][]string{
-	"/proc Mount Type":         {procMount, procMountRestricted},
+	"/proc Mount Type":         {"procMount"},
 	"AppArmor":                 {"appArmorProfile"},
 	"Capabilities":             {"capabilities_baseline", "capabilities_restricted"},
 	"Host Namespaces":          {"hostNamespaces"},

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package gatekeeper
+// Package place finds what a message of a policy is about, where the policy says no
+// more than the message: as far as the words name one thing of the object, a
+// container, an item of another list, a field. No place is better than a wrong one.
+package place
 
 import (
 	"slices"
@@ -9,10 +12,10 @@ import (
 	"sconce.dev/sconce/object"
 )
 
-// place returns the part of an object that a message is about, as far as it
-// names one thing: a container, an item of another list, a field of it. Where
-// the words fit several, or none, it is the object.
-func place(root *object.Node, message string) object.Path {
+// Of returns the part of an object that a message is about, as far as it
+// names one thing: a container, an item of another list, a field of it, a field
+// that is not there. Where the words fit several, or none, it is the object.
+func Of(root *object.Node, message string) object.Path {
 	words := wordsOf(message)
 	base := element(root, words)
 	at := root.Lookup(base)
@@ -22,7 +25,76 @@ func place(root *object.Node, message string) object.Path {
 	if path, ok := dotted(root, words); ok && len(base) == 0 {
 		return path
 	}
-	return base.Append(fieldOf(at, words)...)
+	if path := fieldOf(at, words); len(path) > 0 || len(base) > 0 {
+		return base.Append(path...)
+	}
+	if path := valueOf(root, words); path != nil {
+		return path
+	}
+	return unset(root, words)
+}
+
+// valueOf returns the one field whose value the words name: a type, a version, an
+// address. Plain words are in any text.
+func valueOf(root *object.Node, words map[string]bool) object.Path {
+	var found object.Path
+	count := 0
+	walk(root, func(path object.Path, n *object.Node) {
+		if n.Kind != object.String || len(path) == 0 || !words[n.Text] || !telling(n.Text) {
+			return
+		}
+		switch last := path[len(path)-1].Field; {
+		case last == "kind", last == "name", last == "namespace":
+			return
+		}
+		found = slices.Clone(path)
+		count++
+	})
+	if count != 1 {
+		return nil
+	}
+	return found
+}
+
+// telling says whether a text is no word of a sentence.
+func telling(s string) bool {
+	return len(s) > 3 && (strings.ContainsAny(s, "/:._0123456789") || strings.ToLower(s[1:]) != s[1:])
+}
+
+// unset returns the field that the words ask for where it is not there: labels,
+// annotations, and what is often set for a whole pod.
+func unset(root *object.Node, words map[string]bool) object.Path {
+	pod := podOf(root)
+	for _, f := range []struct {
+		words []string
+		in    object.Path
+		path  []string
+	}{
+		{[]string{"fsGroup"}, pod, []string{"securityContext", "fsGroup"}},
+		{[]string{"runAsUser"}, pod, []string{"securityContext", "runAsUser"}},
+		{[]string{"runAsGroup"}, pod, []string{"securityContext", "runAsGroup"}},
+		{[]string{"runAsNonRoot"}, pod, []string{"securityContext", "runAsNonRoot"}},
+		{[]string{"automountServiceAccountToken"}, pod, []string{"automountServiceAccountToken"}},
+		{[]string{"replicas"}, object.Path{{Field: "spec"}}, []string{"replicas"}},
+		{[]string{"label", "labels"}, object.Path{{Field: "metadata"}}, []string{"labels"}},
+		{[]string{"annotation", "annotations"}, object.Path{{Field: "metadata"}}, []string{"annotations"}},
+	} {
+		if f.in != nil && root.Lookup(f.in) != nil && slices.ContainsFunc(f.words, func(w string) bool { return words[w] }) {
+			return f.in.Fields(f.path...)
+		}
+	}
+	return nil
+}
+
+// podOf is where the spec of the pod stands that an object is, or makes; nil where
+// there is none.
+func podOf(root *object.Node) object.Path {
+	for _, steps := range [][]string{{"spec", "jobTemplate", "spec", "template", "spec"}, {"spec", "template", "spec"}, {"spec"}} {
+		if spec := root.At(steps...); spec.Get("containers") != nil {
+			return object.Path(nil).Fields(steps...)
+		}
+	}
+	return nil
 }
 
 // wordsOf returns the words of a message, without the marks around them.
