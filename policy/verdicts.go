@@ -3,7 +3,6 @@
 package policy
 
 import (
-	"regexp"
 	"strings"
 
 	"sconce.dev/sconce/control"
@@ -43,16 +42,24 @@ func Failing(reason, expression string) string {
 // IsFailing says whether a message is one of Failing.
 func IsFailing(message string) bool { return strings.Contains(message, inExpression) }
 
-// failing is what the API server says of an expression that fails.
-var failing = regexp.MustCompile(`(?s)expression '(.*)' resulted in error: (.*)`)
-
-// Reworded says what the API server says of an expression that fails with the
-// reason first; another message as it is.
+// Reworded says what the API server says of expressions that fail with the
+// reasons first; another message as it is.
 func Reworded(message string) string {
-	return failing.ReplaceAllStringFunc(message, func(theirs string) string {
-		parts := failing.FindStringSubmatch(theirs)
-		return Failing(parts[2], parts[1])
-	})
+	const begins, ends = "expression '", "' resulted in error: "
+	before, rest, found := strings.Cut(message, begins)
+	expression, reason, fails := strings.Cut(rest, ends)
+	if !found || !fails {
+		return message
+	}
+	closing := ""
+	if strings.HasSuffix(before, "[") && strings.HasSuffix(reason, "]") { // there are several
+		reason, closing = strings.TrimSuffix(reason, "]"), "]"
+	}
+	reason, more, several := strings.Cut(reason, ", "+begins)
+	if several {
+		closing = ", " + Reworded(begins+more) + closing
+	}
+	return before + Failing(reason, expression) + closing
 }
 
 // Hushed is the reason that is given where the one that an expression gives may

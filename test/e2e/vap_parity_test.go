@@ -841,7 +841,7 @@ func (s *vapServer) mutate(a attempt, set *policy.Set, o *object.Object) {
 	changed, v := vap.Mutate(s.t.Context(), set.Mutators, r)
 	if v.Outcome == verdict.Unknown {
 		s.counts["refused"]++
-		if err == nil || !strings.Contains(err.Error(), v.Findings[0].Message) {
+		if err == nil || !strings.Contains(policy.Reworded(err.Error()), v.Findings[0].Message) {
 			s.t.Errorf("%s of %s: Sconce says %v, the API server %v", a.name, a.object.GetName(), v, err)
 		}
 		return
