@@ -131,6 +131,23 @@ func (c *Constraint) actions() []string {
 	return slices.Compact(out)
 }
 
+// admissionPoints are where requests are enforced: by Gatekeeper's webhook, or by
+// the API server.
+var admissionPoints = []string{"*", "validation.gatekeeper.sh", "vap.k8s.io"}
+
+// atAdmission returns the actions at admission: none but telling where the
+// constraint is for other points alone.
+func (c *Constraint) atAdmission() []string {
+	if c.Action != "scoped" {
+		return []string{c.Action}
+	}
+	out := []string{"dryrun"}
+	for _, point := range admissionPoints {
+		out = append(out, c.Scoped[point]...)
+	}
+	return out
+}
+
 // Review says what the constraint finds wrong with a request. Applies is false
 // where the constraint is not about it. The error says why it cannot be
 // evaluated; an UnknownError that something is not known.

@@ -157,7 +157,7 @@ func (l *loader) constraint(o *object.Object) {
 // rules adds the rules of a constraint: one for its own action, and one for each
 // other that expansions ask for.
 func (l *loader) rules(c *Constraint, unsupported string) {
-	own, _ := action(c.actions())
+	own, _ := action(c.atAdmission())
 	base := rule{constraint: c, match: &c.match, shared: l.shared, info: info(c, own, unsupported)}
 	direct := base
 	direct.direct = true

@@ -447,7 +447,9 @@ func TestInfo(t *testing.T) {
 		"{enforcementAction: deny}":   v1alpha1.Deny,
 		"{enforcementAction: warn}":   v1alpha1.Warn,
 		"{enforcementAction: dryrun}": v1alpha1.Audit,
-		"{enforcementAction: scoped, scopedEnforcementActions: [{action: warn, enforcementPoints: [{name: '*'}]}, {action: dryrun, enforcementPoints: [{name: audit.gatekeeper.sh}]}]}": v1alpha1.Warn,
+		"{enforcementAction: scoped, scopedEnforcementActions: [{action: warn, enforcementPoints: [{name: '*'}]}, {action: dryrun, enforcementPoints: [{name: audit.gatekeeper.sh}]}]}":                    v1alpha1.Warn,
+		"{enforcementAction: scoped, scopedEnforcementActions: [{action: deny, enforcementPoints: [{name: gator.gatekeeper.sh}]}, {action: warn, enforcementPoints: [{name: validation.gatekeeper.sh}]}]}": v1alpha1.Warn,
+		"{enforcementAction: scoped, scopedEnforcementActions: [{action: deny, enforcementPoints: [{name: gator.gatekeeper.sh}]}]}":                                                                        v1alpha1.Audit,
 	} {
 		rules := load(t, template("Acting", anything)+constraint("Acting", spec))
 		if got := rules[0].Info().Action; got != want {

@@ -81,7 +81,7 @@ func decode(tree map[string]any, at []string, into any) error {
 		*annotations = make(map[string]string, len(tree))
 		for k, v := range tree {
 			s, ok := v.(string)
-			if !ok {
+			if !ok && v != nil { // an empty value, as the API server reads it
 				return fmt.Errorf("reading the pod: the annotation %s is a %T; want a string", k, v)
 			}
 			(*annotations)[k] = s

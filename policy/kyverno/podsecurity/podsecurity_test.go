@@ -211,6 +211,12 @@ func TestMissingSeccomp(t *testing.T) {
 	same(t, got, "Seccomp: spec.containers[0].securityContext.seccompProfile.type[]")
 }
 
+// An annotation without a value is an empty one.
+func TestEmptyAnnotation(t *testing.T) {
+	got := evaluate(t, "baseline", "latest", `{kind: Pod, metadata: {annotations: {note: }}, spec: {hostNetwork: true, containers: []}}`)
+	same(t, got, "Host Namespaces: spec.hostNetwork[true]")
+}
+
 func TestRefused(t *testing.T) {
 	for want, try := range map[string]func() error{
 		`podSecurity.level is "strict"`: func() error { _, err := podsecurity.Compile("strict", "", nil); return err },
