@@ -3,18 +3,15 @@
 package gatekeeper
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -23,7 +20,9 @@ import (
 
 	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy"
+	"sconce.dev/sconce/policy/answers"
 	"sconce.dev/sconce/policy/regoguard"
+	"sconce.dev/sconce/policy/service"
 )
 
 const (
@@ -36,9 +35,8 @@ var externalData = &ast.Builtin{Name: "external_data", Decl: types.NewFunction(t
 
 // provider answers what templates ask by external_data.
 type provider struct {
-	url     *url.URL
-	timeout time.Duration
-	roots   *x509.CertPool
+	url, host, roots string
+	timeout          time.Duration
 }
 
 // parseProvider reads a Provider. Its error is a ParseError.
@@ -48,135 +46,76 @@ func parseProvider(o *object.Object) (*provider, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fault(o, []string{"spec", "url"}, "Provider %s: %w", o.Name, errors.New("spec.url is not an address that begins with https://"))
 	}
-	p := &provider{url: u, timeout: time.Second, roots: x509.NewCertPool()}
+	p := &provider{url: u.String(), host: u.Host, timeout: time.Second}
 	if seconds, ok := spec.Get("timeout").Any().(int64); ok && seconds > 0 {
 		p.timeout = time.Duration(min(seconds, 60)) * time.Second
 	}
 	bundle, err := base64.StdEncoding.DecodeString(spec.Get("caBundle").Str())
-	if err != nil || !p.roots.AppendCertsFromPEM(bundle) {
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(bundle) {
 		return nil, fault(o, []string{"spec", "caBundle"}, "Provider %s: %w", o.Name, errors.New("spec.caBundle is not the base64 of certificates in PEM"))
 	}
+	p.roots = string(bundle)
 	return p, nil
 }
 
-// item is what a provider says of a key.
-type item struct {
-	Key   string `json:"key"`
-	Value any    `json:"value"`
-	Error string `json:"error"`
-}
-
-// answer is what a provider says.
+// answer is what a provider says of a key.
 type answer struct {
 	Kind     string `json:"kind"`
 	Response struct {
-		Items       []item `json:"items"`
+		Items []struct {
+			Key   string `json:"key"`
+			Value any    `json:"value"`
+			Error string `json:"error"`
+		} `json:"items"`
 		SystemError string `json:"systemError"`
 	} `json:"response"`
 }
 
-// ask asks a provider for keys.
-func (p *provider) ask(ctx context.Context, n *policy.Network, keys []string) (*answer, error) {
+// ask asks a provider for a key.
+func (p *provider) ask(ctx context.Context, n *policy.Network, key string) (answers.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	body, err := json.Marshal(map[string]any{
-		"apiVersion": providersVersion, "kind": "ProviderRequest", "request": map[string]any{"keys": keys},
+		"apiVersion": providersVersion, "kind": "ProviderRequest", "request": map[string]any{"keys": []string{key}},
+	})
+	if err != nil {
+		return answers.Answer{}, err
+	}
+	reply, err := service.Of(n).Do(ctx, service.Call{
+		Method: http.MethodPost, URL: p.url, Body: body, CABundle: p.roots,
+		Headers: []service.Header{{Name: "Content-Type", Value: "application/json"}},
+	})
+	if err != nil {
+		return answers.Answer{}, err
+	}
+	out := &answer{}
+	if err := json.Unmarshal(reply.Body, out); err != nil || out.Kind != "ProviderResponse" {
+		return answers.Answer{}, answers.Unknown("its answer (status %d) is no ProviderResponse", reply.Status)
+	}
+	return answers.Answer{Value: out, Size: len(reply.Body)}, nil
+}
+
+// answerAge is how long what a provider says is kept, as in Gatekeeper.
+const answerAge = 3 * time.Minute
+
+type keptKey struct{}
+
+// question is what is asked of whom.
+type question struct {
+	of  provider
+	key string
+}
+
+// look returns what a provider says of a key.
+func (p *provider) look(ctx context.Context, n *policy.Network, key string) (*answer, error) {
+	kept := policy.OnceFor(n, keptKey{}, func() *answers.Kept { return &answers.Kept{} })
+	out, err := kept.Get(ctx, question{*p, key}, answerAge, n.Limit(), func(ctx context.Context) (answers.Answer, error) {
+		return p.ask(ctx, n, key)
 	})
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := p.client(n).Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	out := &answer{}
-	if err := json.Unmarshal(text, out); err != nil || out.Kind != "ProviderResponse" {
-		return nil, fmt.Errorf("its answer (%s) is no ProviderResponse", response.Status)
-	}
-	return out, nil
-}
-
-type clientKey struct{ p *provider }
-
-func (p *provider) client(n *policy.Network) *http.Client {
-	return policy.OnceFor(n, clientKey{p}, func() *http.Client {
-		return &http.Client{Transport: n.HTTP(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12}})}
-	})
-}
-
-// How long, and of how many keys, what providers say is kept.
-const (
-	answerLife = 3 * time.Minute
-	maxAnswers = 10_000
-)
-
-// answers are what a provider said of keys.
-type answers struct {
-	mu    sync.Mutex
-	items map[string]kept
-}
-
-type kept struct {
-	item item
-	till time.Time
-}
-
-// get returns what is known of keys, and those of which nothing is.
-func (a *answers) get(keys []string) (known []item, missing []string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := time.Now()
-	for _, key := range keys {
-		if k, ok := a.items[key]; ok && now.Before(k.till) {
-			known = append(known, k.item)
-			continue
-		}
-		missing = append(missing, key)
-	}
-	return known, missing
-}
-
-func (a *answers) put(items []item) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	till := time.Now().Add(answerLife)
-	for _, i := range items {
-		if len(a.items) >= maxAnswers {
-			clear(a.items)
-		}
-		a.items[i.Key] = kept{i, till}
-	}
-}
-
-type answersKey struct{ p *provider }
-
-// look returns what a provider says of keys.
-func (p *provider) look(ctx context.Context, n *policy.Network, keys []string) (*answer, error) {
-	if err := n.Host(p.url.Host); err != nil {
-		return nil, err
-	}
-	before := policy.OnceFor(n, answersKey{p}, func() *answers { return &answers{items: map[string]kept{}} })
-	known, missing := before.get(keys)
-	out := &answer{}
-	if len(missing) > 0 {
-		var err error
-		if out, err = p.ask(ctx, n, missing); err != nil {
-			return nil, err
-		}
-		before.put(out.Response.Items)
-	}
-	out.Response.Items = append(known, out.Response.Items...)
-	return out, nil
+	return out.(*answer), nil
 }
 
 type providersKey struct{}
@@ -204,25 +143,28 @@ func askProvider(b topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.
 	if p == nil {
 		return halt("there is no Provider %q among the policies", request.Provider)
 	}
-	found, err := p.look(b.Context, regoguard.NetworkOf(b.Context), request.Keys)
-	if err != nil {
-		var tells *url.Error // its text repeats the address
-		if errors.As(err, &tells) {
-			err = tells.Err
-		}
+	n := regoguard.NetworkOf(b.Context)
+	if err := n.Host(p.host); err != nil {
 		return halt("the provider %q: %v", request.Provider, err)
 	}
 	// Every list is one, also where it is empty.
-	responses, failures := []any{}, []any{}
-	for _, i := range found.Response.Items {
-		if i.Error != "" {
-			failures = append(failures, []any{i.Key, i.Error})
-			continue
+	responses, failures, system := []any{}, []any{}, ""
+	for _, key := range request.Keys {
+		found, err := p.look(b.Context, n, key)
+		if err != nil {
+			return halt("the provider %q: %v", request.Provider, err)
 		}
-		responses = append(responses, []any{i.Key, i.Value})
+		system = cmp.Or(system, found.Response.SystemError)
+		for _, i := range found.Response.Items {
+			if i.Error != "" {
+				failures = append(failures, []any{i.Key, i.Error})
+				continue
+			}
+			responses = append(responses, []any{i.Key, i.Value})
+		}
 	}
 	v, err := ast.InterfaceToValue(map[string]any{
-		"responses": responses, "errors": failures, "status_code": http.StatusOK, "system_error": found.Response.SystemError,
+		"responses": responses, "errors": failures, "status_code": http.StatusOK, "system_error": system,
 	})
 	if err != nil {
 		return err
