@@ -90,7 +90,7 @@ func checkRollout(errs *Errors, e *entry[v1alpha1.Baseline], field string, stage
 		if last != "" && s.From <= last {
 			*errs = append(*errs, e.errorf(at+".from", "%s.from is %s, and the stage before begins on %s: order the stages by their days", at, s.From, last))
 		}
-		if i > 0 && milder(s.Action, stages[i-1].Action) != stages[i-1].Action {
+		if i > 0 && slices.Contains(actions, s.Action) && milder(s.Action, stages[i-1].Action) != stages[i-1].Action {
 			*errs = append(*errs, e.errorf(at+".action", "%s.action is %s, milder than %s of the stage before: a rollout gets stricter", at, s.Action, stages[i-1].Action))
 		}
 		last = s.From

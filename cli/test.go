@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -121,6 +122,14 @@ func (f *testFlags) check() error {
 		return fmt.Errorf("--watch and --mutate do not go together: mutants take too long to wait for at each change")
 	case f.watch && f.format != "table":
 		return fmt.Errorf("--watch is for people: it writes the table, not %s", f.format)
+	case f.coverage && f.mutate:
+		return errors.New("--coverage and --mutate do not go together: one says what no test runs, the other what no test notices")
+	case f.coverage && (f.format == "junit" || f.format == "sarif"):
+		return fmt.Errorf("--coverage has no place in %s; use it with -o table or json", f.format)
+	case f.minScore != 0 && !f.mutate:
+		return errors.New("--min-score is about mutants: use it with --mutate")
+	case f.minScore < 0 || f.minScore > 100:
+		return fmt.Errorf("--min-score is %g; want a number from 0 to 100", f.minScore)
 	}
 	var err error
 	if f.selected, err = regexp.Compile(f.run); err != nil {
