@@ -558,7 +558,7 @@ func TestNoAnswer(t *testing.T) {
 				_, err = Of(n).Image(t.Context(), Lookup{Image: fmt.Sprintf("%s%d", ref, i)})
 				wantUnknown(t, err)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 		})
