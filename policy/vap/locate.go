@@ -123,7 +123,7 @@ func (c *compiled) part(e ast.Expr, s *scope) *part {
 		r.scope[s.name] = []origin{{root: loopRoot(s.name)}}
 	}
 	p.origins = r.visit(e)
-	r.all(p.origins, false)
+	r.all(p.origins, contents)
 	p.reads = r.out.list
 	c.parts.Store(e, p)
 	return p

@@ -74,9 +74,17 @@ func (o origin) wrap() origin {
 // read is something that an expression looks at.
 type read struct {
 	origin
-	// shallow says that only whether it is there, or how long it is, matters.
-	shallow bool
+	matters matter
 }
+
+// matter is what of a value an expression looks at.
+type matter uint8
+
+const (
+	contents matter = iota
+	length          // whether it is there, and how long it is
+	presence        // whether it is there
+)
 
 // reads are all of an expression.
 type reads struct {
@@ -123,19 +131,19 @@ func readsOf(e ast.Expr, variables map[string]*reads) *reads {
 	r := &reader{variables: variables, scope: map[string][]origin{}, seen: map[string]bool{}}
 	r.out.origins = r.visit(e)
 	r.out.onTheWay = len(r.out.list)
-	r.all(r.out.origins, false)
+	r.all(r.out.origins, contents)
 	return &r.out
 }
 
 // all notes that values of origins are read.
-func (r *reader) all(origins []origin, shallow bool) {
+func (r *reader) all(origins []origin, matters matter) {
 	for _, o := range origins {
-		r.note(read{o, shallow})
+		r.note(read{o, matters})
 	}
 }
 
 func (r *reader) note(x read) {
-	key := x.key() + strconv.FormatBool(x.shallow)
+	key := x.key() + strconv.Itoa(int(x.matters))
 	if r.seen[key] || r.out.everything {
 		return
 	}
@@ -176,7 +184,7 @@ func (r *reader) visit(e ast.Expr) []origin {
 		s := e.AsSelect()
 		out := r.step(r.visit(s.Operand()), place{field: s.FieldName()})
 		if s.IsTestOnly() {
-			r.all(out, true)
+			r.all(out, presence)
 			return nil
 		}
 		return out
@@ -206,9 +214,7 @@ func (r *reader) visit(e ast.Expr) []origin {
 
 // use notes that expressions are read whole.
 func (r *reader) use(es ...ast.Expr) {
-	for _, e := range es {
-		r.all(r.visit(e), false)
-	}
+	r.look(es, contents)
 }
 
 func (r *reader) ident(name string) []origin {
@@ -260,14 +266,31 @@ func (r *reader) call(c ast.CallExpr) []origin {
 			out = append(out, r.visit(a))
 		}
 		return r.union(out...)
-	case "size", "hasValue":
-		for _, a := range args {
-			r.all(r.visit(a), true)
+	case "size":
+		r.look(args, length)
+	case "hasValue":
+		r.look(args, presence)
+	case operators.Equals, operators.NotEquals:
+		if slices.ContainsFunc(args, isNull) {
+			r.look(args, presence)
+			return nil
 		}
-		return nil
+		r.use(args...)
+	default:
+		r.use(args...)
 	}
-	r.use(args...)
 	return nil
+}
+
+// look notes what of expressions matters.
+func (r *reader) look(es []ast.Expr, matters matter) {
+	for _, e := range es {
+		r.all(r.visit(e), matters)
+	}
+}
+
+func isNull(e ast.Expr) bool {
+	return e.Kind() == ast.LiteralKind && e.AsLiteral() == types.NullValue
 }
 
 // index returns where what stands at an index comes from.
@@ -291,7 +314,7 @@ func (r *reader) index(operand, index ast.Expr) []origin {
 // loop goes through a comprehension, which all macros are made of.
 func (r *reader) loop(c ast.ComprehensionExpr) []origin {
 	from := r.visit(c.IterRange())
-	r.all(from, true)
+	r.all(from, length)
 	items := r.step(from, place{kind: someOne})
 	initial := r.visit(c.AccuInit())
 	names := []string{c.IterVar(), c.AccuVar()}
@@ -331,6 +354,8 @@ func (r *reader) shadow(names []string) func() {
 type blank struct {
 	path   object.Path
 	reason string
+	// placed says that the map which it stands in is there whatever it is.
+	placed bool
 }
 
 // blanks are the values below a node that are not known.
@@ -340,7 +365,7 @@ func blanks(n *object.Node) []blank {
 	walk = func(n *object.Node, path object.Path) {
 		switch {
 		case n.Kind == object.Unknown:
-			out = append(out, blank{path, n.Text})
+			out = append(out, blank{path: path, reason: n.Text})
 		case !n.HasUnknown():
 		case n.Kind == object.Map:
 			for i := range n.Fields {
@@ -356,8 +381,9 @@ func blanks(n *object.Node) []blank {
 	return out
 }
 
-// meets says whether a read may look at the value at a path.
-func (x read) meets(path object.Path) bool {
+// meets says whether a read may look at a value that is not known.
+func (x read) meets(b blank) bool {
+	path := b.path
 	for i, p := range x.path {
 		if i >= len(path) {
 			return true // inside of it
@@ -374,7 +400,13 @@ func (x read) meets(path object.Path) bool {
 			return false
 		}
 	}
-	return !x.shallow || len(path) <= len(x.path)+1
+	switch {
+	case x.matters == contents:
+		return true
+	case x.matters == presence && b.placed:
+		return len(path) <= len(x.path)
+	}
+	return len(path) <= len(x.path)+1
 }
 
 // hidden returns why what is read of a root may not be known, or "".
@@ -384,7 +416,7 @@ func (r *reads) hidden(root string, all []blank) string {
 			return b.reason
 		}
 		for _, x := range r.list {
-			if x.root == root && x.meets(b.path) {
+			if x.root == root && x.meets(b) {
 				return b.reason
 			}
 		}

@@ -322,11 +322,12 @@ func (q *request) subjectOf(r *policy.Request, o *object.Object, info *kindInfo)
 // and that nobody else can.
 func (q *request) missing(o *object.Object) []blank {
 	var out []blank
+	placed := o.Root.Get("metadata") != nil
 	if q.noName != "" {
-		out = append(out, blank{object.Path(nil).Fields("metadata", "name"), q.noName})
+		out = append(out, blank{object.Path(nil).Fields("metadata", "name"), q.noName, placed})
 	}
 	if q.noNamespace != "" && o.Namespace == "" && q.kind.Kind != "Namespace" {
-		out = append(out, blank{object.Path(nil).Fields("metadata", "namespace"), q.noNamespace})
+		out = append(out, blank{object.Path(nil).Fields("metadata", "namespace"), q.noNamespace, placed})
 	}
 	return out
 }
