@@ -14,13 +14,15 @@ import (
 	"github.com/google/cel-go/ext"
 	"github.com/google/cel-go/interpreter"
 
+	"k8s.io/apiserver/pkg/cel/library"
+
 	"sconce.dev/sconce/policy/celguard"
 )
 
 // program returns the guarded program of an expression over the variable x.
 func program(t testing.TB, source string, options ...cel.ProgramOption) cel.Program {
 	t.Helper()
-	env, err := cel.NewEnv(cel.Variable("x", cel.DynType), ext.Strings(), ext.Lists(), ext.Sets(), ext.Bindings(), cel.OptionalTypes())
+	env, err := cel.NewEnv(cel.Variable("x", cel.DynType), ext.Strings(), ext.Lists(), ext.Sets(), ext.Bindings(), cel.OptionalTypes(), library.Quantity())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +60,13 @@ func TestSame(t *testing.T) {
 		"sets.contains([1, 2], [2])":           true,
 		"optional.of(x.a) == optional.of(x.a)": true,
 		"{'k': x} == {'k': x}":                 true,
+		"isQuantity('Equals')":                 false,
+		"isQuantity('Every300' + x.s)":         false,
+		"isQuantity('1e3')":                    true,
+		"isQuantity('1E')":                     true,
+		"isQuantity('12e0003')":                true,
+		"isQuantity('1.5Gi')":                  true,
+		"isQuantity('" + strings.Repeat("long", 100) + "')": false,
 		"duration('1s') + duration('1s') == duration('2s')": true,
 	} {
 		out, _, err := program(t, source).Eval(map[string]any{"x": x})

@@ -294,16 +294,20 @@ const (
 	maxExponent = 3
 )
 
-// quantity measures what a quantity is read from.
+// quantity measures what a quantity is read from. What is none is soon found out.
 func quantity(args []ref.Val) (int, error) {
+	const digits = "0123456789"
 	text := textOf(args, 0)
-	if len(text) > maxDigits {
-		return 0, fmt.Errorf("the quantity is longer than %d characters", maxDigits)
+	unit := strings.TrimLeft(text, "+-."+digits)
+	if len(text)-len(unit) > maxDigits {
+		return 0, fmt.Errorf("the quantity has more than %d digits", maxDigits)
 	}
-	if i := strings.LastIndexAny(text, "eE"); i >= 0 {
-		if exponent := strings.TrimLeft(text[i+1:], "+-0"); len(exponent) > maxExponent {
-			return 0, fmt.Errorf("the exponent of the quantity %q has more than %d digits", text, maxExponent)
-		}
+	if unit == "" || unit[0] != 'e' && unit[0] != 'E' {
+		return len(text), nil
+	}
+	exponent := strings.TrimLeft(unit[1:], "+-")
+	if strings.Trim(exponent, digits) == "" && len(strings.TrimLeft(exponent, "0")) > maxExponent {
+		return 0, fmt.Errorf("the exponent of the quantity %q has more than %d digits", text, maxExponent)
 	}
 	return len(text), nil
 }
