@@ -130,11 +130,13 @@ func (l *loaded) refuse(from string, at object.Position, why string) {
 type policyDocuments struct {
 	objects []*object.Object
 	modules map[string][]byte
+	data    policy.Data // what Rego finds below data
 }
 
 // parse reads the documents, those of files apart from those of the cluster.
 func (l *loaded) parse(documents []document) (files, cluster policyDocuments) {
 	files.modules = map[string][]byte{}
+	var data []dataFile
 	for i := range documents {
 		d := &documents[i]
 		if d.From == installedFrom {
@@ -151,9 +153,30 @@ func (l *loaded) parse(documents []document) (files, cluster policyDocuments) {
 			continue
 		}
 		files.objects = append(files.objects, l.file(d.Name, []byte(text))...)
+		if policy.IsData(d.Name) {
+			data = append(data, dataFile{d.From, d.Name, text})
+		}
+	}
+	if len(files.modules) > 0 {
+		l.addData(&files.data, data)
 	}
 	cluster.objects = inForce(cluster.objects)
 	return files, cluster
+}
+
+// dataFile is a file of data for Rego, of a source.
+type dataFile struct{ from, name, text string }
+
+// addData adds files of data.
+func (l *loaded) addData(to *policy.Data, files []dataFile) {
+	for _, f := range files {
+		if slices.ContainsFunc(l.refused, func(r refusal) bool { return strings.HasPrefix(r.at, f.name+":") }) {
+			continue // it is none that can be read
+		}
+		if err := to.Add(f.from, f.name, []byte(f.text)); err != nil {
+			l.refuse(fromFiles, object.Position{File: f.name}, strings.TrimPrefix(err.Error(), f.name+": "))
+		}
+	}
 }
 
 // installed reads a document of the cluster.
@@ -202,7 +225,7 @@ func (l *loaded) run(from string, documents policyDocuments) (rules []policy.Rul
 			l.refused = append(l.refused, refusal{from, "all policies", fmt.Sprintf("a fault in Sconce kept them from being read; please report it: %v", r)})
 		}
 	}()
-	set := all.Reader{}.Load(documents.objects, documents.modules, policy.Options{})
+	set := all.Reader{}.Load(documents.objects, documents.modules, policy.Options{Data: documents.data.Values()})
 	for _, p := range set.Problems {
 		l.refuse(from, p.Position, p.Message)
 	}

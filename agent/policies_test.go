@@ -366,3 +366,27 @@ func TestForget(t *testing.T) {
 		t.Errorf("gone: %v", gone)
 	}
 }
+
+// TestRegoData: Rego finds the data that stands beside it, of each source.
+func TestRegoData(t *testing.T) {
+	rule := inFile(t, "a.rego", "package team\n\nimport data.owners\n\ndeny contains \"no owner\" if not owners[input.metadata.name]\n")
+	for _, test := range []struct {
+		name  string
+		files []document
+		want  string
+	}{
+		{"beside", []document{rule, inFile(t, "data.yaml", "owners: {a: true}\n")}, ""},
+		{"an object", []document{rule, inFile(t, "data.yaml", "apiVersion: v1\nkind: Pod\nowners: {a: true}\n")}, "it reads data.owners"},
+		{"none", []document{rule}, "it reads data.owners"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := (&compiler{}).loadPolicies(test.files)
+			if len(l.rules) != 1 || len(l.refused) > 0 {
+				t.Fatal(l.rules, l.refused)
+			}
+			if got := l.rules[0].Info().Unsupported; (got == "") != (test.want == "") || !strings.HasPrefix(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

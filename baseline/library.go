@@ -61,6 +61,9 @@ type Error struct {
 
 // Error returns the place and the reason.
 func (e *Error) Error() string {
+	if e.Line == 0 { // it is about the whole file
+		return fmt.Sprintf("%s: %s", e.File, e.Msg)
+	}
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg)
 }
 
@@ -549,7 +552,7 @@ func suggestion(name string, among []string) string {
 		}
 	}
 	if policy.IsName(name) {
-		return "; sconce list policies shows them all"
+		return "; sconce list policies shows those of this project, and with -p FOLDER those of a folder"
 	}
 	return "; sconce list controls shows them all"
 }

@@ -25,6 +25,7 @@ type policies struct {
 	options   policy.Options
 	documents []*object.Object
 	modules   map[string][]byte // sources of Rego, by file
+	data      []dataFile        // what they find below data
 	// kept are the places of documents: who names a folder and a file in it means
 	// each once. Again is how many were not kept for that.
 	kept  map[string]bool
@@ -108,6 +109,37 @@ func (p *policies) tolerates(name string, mistake *Error) bool {
 	return false
 }
 
+// dataFile is a file of data for Rego, below a root.
+type dataFile struct {
+	root, name string
+	text       []byte
+}
+
+// ReadData adds a file of data for Rego, of what stands below a root: see
+// policy.Data. It is of no matter where there is no Rego.
+func (l *Library) ReadData(root, name string, text []byte) {
+	l.policies.data = append(l.policies.data, dataFile{root, name, text})
+	l.policies.loaded = false
+}
+
+// regoData is what Rego finds below data. It returns the mistakes.
+func (p *policies) regoData() (map[string]any, Errors) {
+	if len(p.modules) == 0 {
+		return nil, nil
+	}
+	var data policy.Data
+	var errs Errors
+	for _, f := range p.data {
+		if slices.ContainsFunc(p.unparsed, func(e *Error) bool { return e.File == f.name }) {
+			continue // was told
+		}
+		if err := data.Add(f.root, f.name, f.text); err != nil {
+			errs = append(errs, &Error{File: f.name, Msg: strings.TrimPrefix(err.Error(), f.name+": ")})
+		}
+	}
+	return data.Values(), errs
+}
+
 // ReadModule adds a source of Rego.
 func (l *Library) ReadModule(file string, source []byte) {
 	if l.policies.modules == nil {
@@ -143,11 +175,7 @@ func (l *Library) ReadPolicyFile(file string, data []byte) error {
 			errs = append(errs, l.add(file, text, root, false)...)
 			continue
 		}
-		objects, err := object.FromNode(root, &object.Origin{Source: file, Text: text.Bytes, FirstLine: text.Line})
-		if err != nil {
-			continue // no object, and so no policy
-		}
-		l.policies.keep(file, text, objects)
+		l.policies.beside(file, text, root)
 	}
 	return errs.orNil()
 }
@@ -212,8 +240,10 @@ func (p *policies) load() Errors {
 	if len(p.documents)+len(p.modules) == 0 {
 		return nil
 	}
-	p.set = p.reader.Load(p.documents, p.modules, p.options)
+	opts := p.options
 	var errs Errors
+	opts.Data, errs = p.regoData()
+	p.set = p.reader.Load(p.documents, p.modules, opts)
 	for _, problem := range p.set.Problems {
 		errs = append(errs, &Error{problem.Position.File, problem.Position.Line, problem.Position.Column, problem.Message})
 	}

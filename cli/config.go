@@ -20,7 +20,6 @@ import (
 	"sconce.dev/sconce/engine"
 	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/all"
-	"sconce.dev/sconce/source"
 )
 
 // defaultConfig is the folder of a project's own controls, baselines and
@@ -86,7 +85,7 @@ func loadLibrary(paths []string, today time.Time) (*baseline.Library, error) {
 // loadPolicies is loadLibrary that also reads policies in other languages. Where v
 // is not nil, it must accept the signatures of bundles.
 func loadPolicies(paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
-	return readLibrary(newLibrary(), paths, policies, v, today)
+	return readLibrary(newLibrary(), paths, policies, policies, v, today)
 }
 
 // newLibrary returns the catalogue, which takes policies in other languages, too.
@@ -102,7 +101,7 @@ func newLibrary() *baseline.Library {
 func sortPolicies(paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
 	l := newLibrary()
 	l.LeaveOutInvalidPolicies()
-	l, err := readLibrary(l, paths, policies, v, today)
+	l, err := readLibrary(l, paths, policies, policies, v, today)
 	if err != nil {
 		return nil, err
 	}
@@ -116,14 +115,20 @@ func mistakesError(mistakes []error) error {
 	return fmt.Errorf("the configuration has mistakes; nothing was done:\n%w", errors.Join(mistakes...))
 }
 
-// readLibrary adds what the paths name to a library, and checks it.
-func readLibrary(l *baseline.Library, paths, policies []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
+// readLibrary adds what the paths name to a library, and checks it. What stands
+// where one of the others is, or is a revision of, is not read as configuration.
+func readLibrary(l *baseline.Library, paths, policies, others []string, v *bundle.Verifier, today time.Time) (*baseline.Library, error) {
 	if len(paths) == 0 {
 		paths = projectConfig()
 	}
 	var mistakes []error
+	others = places(others)
 	for _, p := range paths {
-		found, err := readConfig(l, p)
+		before := l.Size()
+		found, err := readConfig(l, p, others)
+		if err == nil && len(found)+len(others) == 0 && l.Size() == before && filepath.Base(p) != defaultConfig {
+			err = fmt.Errorf("%s holds no control, baseline or exception of yours, and no policy", p)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the configuration: %w", err)
 		}
@@ -145,28 +150,64 @@ func readLibrary(l *baseline.Library, paths, policies []string, v *bundle.Verifi
 	return l, nil
 }
 
-// readConfig adds the YAML files at a path, fixtures left out, and returns the
-// mistakes in them.
-func readConfig(l *baseline.Library, path string) (mistakes []error, err error) {
-	err = walkConfig(path, map[string]bool{}, func(name string) error {
-		ext := filepath.Ext(name)
-		lower := strings.ToLower(ext)
-		if lower == ".rego" {
-			return policyFile{name, name, func() ([]byte, error) { return source.ReadFile(name) }}.add(l)
+// readConfig adds the files at a path, but for those at other places, and returns
+// the mistakes in them. Like those of policies, they may have tests beside them.
+func readConfig(l *baseline.Library, path string, others []string) (mistakes []error, err error) {
+	files, err := below(path, path)
+	if err != nil {
+		return nil, err
+	}
+	root := canonical(path)
+	for _, f := range files {
+		at := filepath.Join(root, filepath.FromSlash(f.within))
+		if slices.ContainsFunc(others, func(other string) bool { return atOrBelow(at, other) && atOrBelow(other, root) }) {
+			continue
 		}
-		if name != path && (lower != ".yaml" && lower != ".yml" && lower != ".json" || strings.HasSuffix(name, ".fixture"+ext)) {
-			return nil
+		read := l.ReadConfigFile
+		if f.within == "" {
+			read = l.Read // it was named: everything in it is meant
 		}
-		data, err := source.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := l.Read(name, data); err != nil {
+		if err := f.add(l, read); err != nil {
 			mistakes = append(mistakes, err)
 		}
-		return nil
-	})
-	return mistakes, err
+	}
+	return mistakes, nil
+}
+
+// canonical is where a path leads: absolute, and without links where it is there.
+func canonical(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return filepath.Clean(path)
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		return real
+	}
+	return abs
+}
+
+// atOrBelow says whether a place is another, or below it.
+func atOrBelow(at, other string) bool {
+	rel, err := filepath.Rel(other, at)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// places are those of policies that somebody named: of a path of a Git revision it
+// is where that is in this folder.
+func places(policies []string) []string {
+	var out []string
+	for _, p := range policies {
+		if strings.HasPrefix(p, bundlePrefix) {
+			continue
+		}
+		if _, err := os.Stat(p); err != nil {
+			_, p, _ = strings.Cut(p, ":")
+		}
+		if p != "" {
+			out = append(out, canonical(p))
+		}
+	}
+	return out
 }
 
 // hidden says whether a file, or a folder that it is in, has a name that begins
@@ -202,24 +243,30 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// walkConfig calls a function for each file at or below a path, links followed.
-func walkConfig(path string, seen map[string]bool, each func(string) error) error {
+// walkConfig calls a function for each file at or below a path, links followed. It
+// tells it of what is below the path and cannot be looked at.
+func walkConfig(path string, seen map[string]bool, each func(name string, err error) error) error {
 	info, err := os.Stat(path)
-	if err != nil {
-		return err
+	if err == nil && !info.IsDir() {
+		return each(path, nil)
 	}
-	if !info.IsDir() {
-		return each(path)
+	resolved, entries := "", []os.DirEntry(nil)
+	if err == nil {
+		resolved, err = filepath.EvalSymlinks(path)
 	}
-	resolved, err := filepath.EvalSymlinks(path)
-	if err != nil || seen[resolved] {
+	if err == nil && seen[resolved] {
+		return nil
+	}
+	if err == nil {
+		entries, err = os.ReadDir(path)
+	}
+	switch {
+	case err != nil && len(seen) == 0:
 		return err
+	case err != nil:
+		return each(path, err)
 	}
 	seen[resolved] = true
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
 		if err := walkConfig(filepath.Join(path, e.Name()), seen, each); err != nil {
 			return err

@@ -306,7 +306,7 @@ func (r *diffRun) tellRules(rules, other *diffSide) {
 func configFiles(folders []string) map[string][]byte {
 	out := map[string][]byte{}
 	for _, folder := range folders {
-		_ = walkConfig(folder, map[string]bool{}, func(name string) error {
+		_ = walkConfig(folder, map[string]bool{}, func(name string, _ error) error {
 			data, err := source.ReadFile(name)
 			if err != nil {
 				return nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/bundle"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/source"
 )
 
@@ -43,6 +45,9 @@ type policyFile struct {
 	name   string // as people are told of it
 	within string // below what was named, with slashes
 	read   func() ([]byte, error)
+	// lost says that nobody can tell whether it is a file: a link that leads
+	// nowhere, or a folder that cannot be opened.
+	lost bool
 }
 
 // readPolicies adds the policies that somebody named, and what stands beside them,
@@ -55,7 +60,7 @@ func readPolicies(l *baseline.Library, from string, v *bundle.Verifier) (mistake
 	}
 	defer release()
 	for _, f := range files {
-		if err := f.add(l); err != nil {
+		if err := f.add(l, l.ReadPolicyFile); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}
@@ -76,23 +81,29 @@ func (f policyFile) counts() bool {
 	case hidden(f.within), strings.HasSuffix(f.name, "_test.rego"), strings.HasSuffix(f.name, ".fixture"+ext):
 		return false
 	}
-	return ext == ".rego" || f.within == "" || ext == ".yaml" || ext == ".yml" || ext == ".json"
+	return f.lost && ext == "" || ext == ".rego" || f.within == "" || ext == ".yaml" || ext == ".yml" || ext == ".json"
 }
 
 // add adds what a file holds to a library, unless it is none of its matter.
-func (f policyFile) add(l *baseline.Library) error {
+func (f policyFile) add(l *baseline.Library, read func(name string, data []byte) error) error {
 	if !f.counts() {
 		return nil
 	}
 	data, err := f.read()
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.name, err)
+		return l.Unreadable(f.name, whyUnread(err))
 	}
 	if f.ext() == ".rego" {
 		l.ReadModule(f.name, data)
 		return nil
 	}
-	return l.ReadPolicyFile(f.name, data)
+	if err := read(f.name, data); err != nil {
+		return err
+	}
+	if name := filepath.ToSlash(f.name); policy.IsData(name) {
+		l.ReadData(strings.TrimSuffix(name, "/"+f.within), name, data)
+	}
+	return nil
 }
 
 // policyFiles returns the files of what somebody named: a file or folder, a
@@ -150,7 +161,7 @@ const (
 func bundled(from string, b *bundle.Bundle) []policyFile {
 	var out []policyFile
 	for _, f := range b.Files {
-		out = append(out, policyFile{from + "/" + f.Name, f.Name, func() ([]byte, error) { return f.Data, nil }})
+		out = append(out, policyFile{name: from + "/" + f.Name, within: f.Name, read: func() ([]byte, error) { return f.Data, nil }})
 	}
 	return out
 }
@@ -158,7 +169,7 @@ func bundled(from string, b *bundle.Bundle) []policyFile {
 // below are the files at or below a path, which people know by another name.
 func below(root, called string) ([]policyFile, error) {
 	var out []policyFile
-	err := walkConfig(root, map[string]bool{}, func(name string) error {
+	err := walkConfig(root, map[string]bool{}, func(name string, lost error) error {
 		within := ""
 		if rel, err := filepath.Rel(root, name); err == nil && rel != "." {
 			within = filepath.ToSlash(rel)
@@ -167,10 +178,30 @@ func below(root, called string) ([]policyFile, error) {
 		if called != root {
 			shown = path.Join(called, within)
 		}
-		out = append(out, policyFile{shown, within, func() ([]byte, error) { return source.ReadFile(name) }})
+		out = append(out, policyFile{name: shown, within: within, lost: lost != nil, read: func() ([]byte, error) {
+			if lost != nil {
+				return nil, lost
+			}
+			return source.ReadFile(name)
+		}})
 		return nil
 	})
 	return out, err
+}
+
+// whyUnread says why a file cannot be read, without its name, which stands before it.
+func whyUnread(err error) string {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "the link leads nowhere"
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied: make it readable for this user"
+	}
+	return err.Error()
 }
 
 // openBundle opens a bundle that was saved to a file.
@@ -203,9 +234,6 @@ func (f *trustFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.issuerRegexp, "policy-issuer-regexp", "", "the same as a regular expression")
 	flags.StringVar(&f.subject, "policy-signer", "", "who must have signed without a key: an address, or a workflow")
 	flags.StringVar(&f.subjectRegex, "policy-signer-regexp", "", "the same as a regular expression")
-	for _, name := range []string{"policy-trusted-root", "policy-issuer", "policy-issuer-regexp", "policy-signer", "policy-signer-regexp"} {
-		_ = flags.MarkHidden(name)
-	}
 }
 
 // verifier returns what holds signatures against the flags; nil where none are

@@ -116,7 +116,7 @@ func checkBundle(b *bundle.Bundle) error {
 	l.ReadPolicies(all.Reader{}, policy.Options{})
 	before := l.Documents()
 	for _, f := range bundled(b.Name, b) {
-		if err := f.add(l); err != nil {
+		if err := f.add(l, l.ReadPolicyFile); err != nil {
 			return err
 		}
 	}

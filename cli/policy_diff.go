@@ -114,7 +114,7 @@ func (f *policyDiffFlags) compare(ctx context.Context, cmd *cobra.Command, s Str
 	var sides [2]*policySide
 	var judged [2]*diff.Side
 	for i, arg := range args[:2] {
-		side, err := f.side(arg)
+		side, err := f.side(arg, args[:2])
 		if err != nil {
 			return fmt.Errorf("policy diff: %w", err)
 		}
@@ -132,14 +132,14 @@ func (f *policyDiffFlags) compare(ctx context.Context, cmd *cobra.Command, s Str
 	return limit.exit(c)
 }
 
-// side reads a set of policies.
-func (f *policyDiffFlags) side(arg string) (*policySide, error) {
+// side reads one of the sets of policies.
+func (f *policyDiffFlags) side(arg string, sets []string) (*policySide, error) {
 	v, err := f.verifier()
 	if err != nil {
 		return nil, err
 	}
 	today := time.Now()
-	l, err := loadPolicies(f.config, []string{arg}, v, today)
+	l, err := readLibrary(newLibrary(), f.config, []string{arg}, sets, v, today)
 	if err != nil {
 		return nil, err
 	}

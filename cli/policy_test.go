@@ -140,7 +140,7 @@ func TestPoliciesAskTheNetwork(t *testing.T) {
 		baseline, want string
 		code, asked    int
 	}{
-		{"closed", `name the host "` + host + `" in spec.network.hosts`, 3, 0},
+		{"closed", `calls to "` + host + `" are not allowed; a baseline allows them in spec.network.hosts`, 3, 0},
 		{"open", "nobody owns it", 1, 1},
 	} {
 		asked = 0

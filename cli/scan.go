@@ -236,7 +236,7 @@ type scanRun struct {
 func (r *scanRun) config(f *judgeFlags, c *verdict.Config) error {
 	c.Stream, c.Program, c.Version = verdict.StreamVersion, "sconce", version()
 	c.Baseline, c.KubernetesVersion = r.baseline.Name, r.baseline.Version.String()
-	c.Frameworks, c.Compliance = r.baseline.Frameworks, f.frameworks
+	c.Frameworks, c.Compliance, c.Policies = r.baseline.Frameworks, f.frameworks, f.policies
 	return r.out.Write(&verdict.Message{Config: c})
 }
 

@@ -4,17 +4,22 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sconce.dev/sconce/baseline"
+	"sconce.dev/sconce/object"
 	"sconce.dev/sconce/policy/rego"
 	"sconce.dev/sconce/source"
 	"sconce.dev/sconce/source/helm"
 	"sconce.dev/sconce/source/kustomize"
 	"sconce.dev/sconce/source/render"
+	"sconce.dev/sconce/verdict"
 )
 
 // sourceFlags say how sources are read and rendered.
@@ -57,8 +62,13 @@ func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline
 	if err != nil {
 		return nil, nil, err
 	}
+	discover := func() *source.Plan {
+		plan := source.Discover(targets, opts)
+		b.Notices = append(b.Notices, skippedFiles(plan.Skipped)...)
+		return plan
+	}
 	if f.revision == "" {
-		return source.Discover(targets, opts), closePool, nil
+		return discover(), closePool, nil
 	}
 	revision, err := source.Checkout(f.revision)
 	if err != nil {
@@ -66,7 +76,31 @@ func (f *sourceFlags) discover(s Streams, targets []string, b *baseline.Baseline
 		return nil, nil, fmt.Errorf("--rev: %w", err)
 	}
 	opts.Base, opts.Missing = revision.Base, revision.Missing
-	return source.Discover(targets, opts), func() { closePool(); revision.Remove() }, nil
+	return discover(), func() { closePool(); revision.Remove() }, nil
+}
+
+// skippedFiles tells of files that policies could be about, and whose formats are
+// not read.
+func skippedFiles(names []string) []verdict.Notice {
+	formats := map[string]int{}
+	for _, name := range names {
+		formats[rego.Unsupported(name)]++
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	var counts []string
+	for _, format := range slices.Sorted(maps.Keys(formats)) {
+		counts = append(counts, fmt.Sprintf("%s (%d)", format, formats[format]))
+	}
+	files := "1 file that policies may be about was"
+	if len(names) > 1 {
+		files = fmt.Sprintf("%d files that policies may be about were", len(names))
+	}
+	return []verdict.Notice{{
+		Kind: verdict.UnsupportedFormat, Position: object.Position{File: slices.Min(names)},
+		Message: files + " not judged, in formats that are not supported: " + strings.Join(counts, ", "),
+	}}
 }
 
 // options says how sources are read. The function that it returns ends the
@@ -85,7 +119,7 @@ func (f *sourceFlags) options(s Streams, b *baseline.Baseline) (source.Options, 
 	pool := render.NewPool(exe, []string{render.WorkerArg}, 2, render.Limits{Timeout: f.timeout})
 	opts := source.Options{Stdin: s.In, Renderer: pool, Helm: f.helm, Kustomize: kustomize.Options{EnableHelm: f.enableHelm}}
 	if b.Documents() {
-		opts.Documents = &source.Documents{Reads: rego.Reads, Parse: rego.Parse}
+		opts.Documents = &source.Documents{Reads: rego.Reads, Parse: rego.Parse, Unsupported: rego.Unsupported}
 	}
 	return opts, pool.Close, nil
 }

@@ -5,7 +5,7 @@ package cli
 import (
 	"bytes"
 	"context"
-
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -19,6 +19,7 @@ import (
 
 	"sconce.dev/sconce/baseline"
 	"sconce.dev/sconce/object"
+	"sconce.dev/sconce/policy"
 	"sconce.dev/sconce/policy/rego"
 	"sconce.dev/sconce/policytest"
 	"sconce.dev/sconce/policytest/gator"
@@ -86,6 +87,7 @@ type testFiles struct {
 	kyverno, suites []string
 	configs         []string // documents of this program
 	rego            []*regoRoot
+	unread          []*testJob // stand for files that cannot be read, and say so
 }
 
 // regoRoot is the Rego below one path.
@@ -155,36 +157,40 @@ func (t *testFiles) walk(p string, root *regoRoot) error {
 			return err
 		case d.IsDir() && name != p && (d.Name() == ".git" || d.Name() == "node_modules"):
 			return filepath.SkipDir
-		case d.IsDir() || d.Type()&fs.ModeType != 0 && d.Type()&fs.ModeSymlink == 0:
-			return nil
+		case !d.IsDir():
+			t.file(name, root)
 		}
-		return t.file(name, root)
+		return nil
 	})
 }
 
 // file sorts a file by what it is.
-func (t *testFiles) file(name string, root *regoRoot) error {
+func (t *testFiles) file(name string, root *regoRoot) {
 	ext := strings.ToLower(filepath.Ext(name))
 	switch {
+	case isLock(name):
+		return
 	case kyvernotest.IsTest(name):
 		t.kyverno = append(t.kyverno, name)
-		return nil
-	case ext == ".rego":
-		data, err := source.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		root.modules[filepath.ToSlash(filepath.Clean(name))] = data
-		return nil
-	case ext != ".yaml" && ext != ".yml" && ext != ".json":
-		return nil
-	}
-	if isRegoData(name) {
-		root.data = append(root.data, name)
+		return
+	case ext != ".rego" && ext != ".yaml" && ext != ".yml" && ext != ".json":
+		return
 	}
 	data, err := source.ReadFile(name)
-	if err != nil {
-		return nil //nolint:nilerr // what is too large to read is no test
+	switch {
+	case err != nil && (ext == ".rego" || !isFile(name)): // what else is too large to read is no test
+		t.unread = append(t.unread, &testJob{file: name, run: func(context.Context) (*policytest.Report, error) {
+			return nil, errors.New(whyUnread(err))
+		}})
+		return
+	case err != nil:
+		return
+	case ext == ".rego":
+		root.modules[filepath.ToSlash(filepath.Clean(name))] = data
+		return
+	}
+	if policy.IsData(filepath.ToSlash(name)) {
+		root.data = append(root.data, name)
 	}
 	switch {
 	case bytes.Contains(data, []byte("test.gatekeeper.sh")) && holds(data, gator.IsSuite):
@@ -193,14 +199,11 @@ func (t *testFiles) file(name string, root *regoRoot) error {
 	case bytes.Contains(data, []byte("sconce.dev/")) && holds(data, isConfig):
 		t.configs = append(t.configs, name)
 	}
-	return nil
 }
 
-// isRegoData says whether a file is what tests in Rego find below data.
-func isRegoData(name string) bool {
-	base := filepath.Base(name)
-	return strings.TrimSuffix(base, filepath.Ext(base)) == "data" || filepath.Base(filepath.Dir(name)) == "data"
-}
+// isLock says whether a file is the link that Emacs makes beside one that is being
+// edited.
+func isLock(name string) bool { return strings.HasPrefix(filepath.Base(name), ".#") }
 
 // isConfig says whether a document is one of this program.
 func isConfig(o *object.Object) bool { return strings.HasPrefix(o.APIVersion, "sconce.dev/") }
@@ -219,7 +222,7 @@ func holds(data []byte, sort func(*object.Object) bool) bool {
 
 // foreignJobs are the tests of other languages.
 func (f *testFlags) foreignJobs(found *testFiles) ([]*testJob, error) {
-	var jobs []*testJob
+	jobs := found.unread
 	for _, name := range found.kyverno {
 		j := &testJob{file: name}
 		j.run = func(ctx context.Context) (*policytest.Report, error) {
@@ -286,29 +289,26 @@ func (f *testFlags) regoTests(root *regoRoot) (*regotest.Tests, error) {
 }
 
 func (f *testFlags) regoOptions(root *regoRoot) (regotest.Options, error) {
-	data := map[string]any{}
+	var data policy.Data
 	base := root.path
 	if filepath.Ext(base) == ".rego" {
 		base = filepath.Dir(base)
 	}
-	files := slices.Clone(root.data)
-	for _, p := range f.data {
-		more, err := dataFiles(p)
+	for _, name := range root.data {
+		text, err := source.ReadFile(name)
+		if err == nil {
+			err = data.Add(filepath.ToSlash(base), filepath.ToSlash(name), text)
+		}
 		if err != nil {
+			return regotest.Options{}, fmt.Errorf("data of the tests: %w", err)
+		}
+	}
+	for _, p := range f.data {
+		if err := addData(&data, p); err != nil {
 			return regotest.Options{}, fmt.Errorf("--data: %w", err)
 		}
-		files = append(files, more...)
 	}
-	for i, name := range files {
-		var at []string
-		if i < len(root.data) {
-			at = dataPath(base, name)
-		}
-		if err := addData(data, at, name); err != nil {
-			return regotest.Options{}, err
-		}
-	}
-	return regotest.Options{Files: root.modules, Data: data, Coverage: f.coverage, ReadFile: func(name string) ([]byte, error) {
+	return regotest.Options{Files: root.modules, Data: data.Values(), Coverage: f.coverage, ReadFile: func(name string) ([]byte, error) {
 		return source.ReadFile(filepath.FromSlash(name))
 	}}, nil
 }
@@ -317,7 +317,7 @@ func (f *testFlags) regoOptions(root *regoRoot) (regotest.Options, error) {
 func dataFiles(p string) ([]string, error) {
 	var out []string
 	err := filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || isLock(name) {
 			return err
 		}
 		if slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(name))) {
@@ -328,44 +328,26 @@ func dataFiles(p string) ([]string, error) {
 	return out, err
 }
 
-// dataPath is where below data a file of data stands: a file data.yaml where its
-// folder is, those of a folder data at the top.
-func dataPath(base, name string) []string {
-	dir := filepath.Dir(name)
-	if filepath.Base(dir) == "data" {
-		return nil
-	}
-	rel, err := filepath.Rel(base, dir)
-	if err != nil || rel == "." {
-		return nil
-	}
-	return strings.Split(filepath.ToSlash(rel), "/")
-}
-
-// addData adds the documents of a file to the data.
-func addData(data map[string]any, at []string, name string) error {
-	text, err := source.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	docs, err := rego.Parse(filepath.ToSlash(name), text)
+// addData adds the documents of the files at and below a path, at the top.
+func addData(data *policy.Data, p string) error {
+	files, err := dataFiles(p)
 	if err != nil {
 		return err
 	}
-	for _, word := range at {
-		next, ok := data[word].(map[string]any)
-		if !ok {
-			next = map[string]any{}
-			data[word] = next
+	for _, name := range files {
+		text, err := source.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		data = next
-	}
-	for _, doc := range docs {
-		fields, ok := doc.(map[string]any)
-		if !ok {
-			return fmt.Errorf("%s: data of tests is a map of names", name)
+		docs, err := rego.Parse(filepath.ToSlash(name), text)
+		if err != nil {
+			return err
 		}
-		maps.Copy(data, fields)
+		for _, doc := range docs {
+			if err := data.AddAt(nil, name, doc); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -392,7 +374,9 @@ func (f *testFlags) ownControls(configs []string, where string) (*baseline.Libra
 	if len(configs) == 0 && !f.catalog {
 		return nil, nil, fmt.Errorf("test: no control %s in %s", f.controls[0], where)
 	}
-	l, err := loadLibrary(configs, time.Time{})
+	l := newLibrary()
+	l.LeavePoliciesOut()
+	l, err := readLibrary(l, configs, nil, nil, nil, time.Time{})
 	if err != nil {
 		return nil, nil, err
 	}

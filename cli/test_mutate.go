@@ -107,6 +107,10 @@ func (f *testFlags) mutations(ctx context.Context, paths []string) ([]func() *mu
 	if err != nil {
 		return nil, err
 	}
+	if len(found.unread) > 0 {
+		_, err := found.unread[0].run(ctx)
+		return nil, fmt.Errorf("test: %s: %w", found.unread[0].file, err)
+	}
 	var work []func() *mutate.Report
 	if f.catalog || len(found.configs) > 0 || len(f.controls) > 0 {
 		l, names, err := f.ownControls(found.configs, strings.Join(paths, ", "))

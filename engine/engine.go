@@ -9,6 +9,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -87,6 +88,7 @@ type Result struct {
 	// Cut says that not all rules were run: see JudgeWhile.
 	Cut bool
 
+	ctx       context.Context //nolint:containedctx // it ends what rules of policies ask; nil where nothing does
 	goOn      func(*Result) bool
 	namespace *object.Node // nil where it is not known
 	inline    *baseline.Inline
@@ -175,7 +177,10 @@ func (x *Examined) Used() bool {
 }
 
 // Examine judges an object among others. A fault costs that object and no more.
-func (e *Engine) Examine(o *object.Object) (out Examined) {
+func (e *Engine) Examine(o *object.Object) Examined { return e.examineOne(context.Background(), o) }
+
+// examineOne is Examine until the context ends.
+func (e *Engine) examineOne(ctx context.Context, o *object.Object) (out Examined) {
 	defer func() {
 		if r := recover(); r != nil {
 			out = Examined{Problem: fmt.Sprintf("a fault in Sconce kept %s from being judged; please report it: %v", o.Ref, r)}
@@ -187,7 +192,7 @@ func (e *Engine) Examine(o *object.Object) (out Examined) {
 	if missing, why := Incomplete(o); missing {
 		return Examined{Problem: why}
 	}
-	out = Examined{Result: &Result{Object: o, only: onlyAlone}, Kept: make([]any, len(e.wholes)), gathered: e.judgedAmong(o.GroupKind())}
+	out = Examined{Result: &Result{Object: o, only: onlyAlone, ctx: ctx}, Kept: make([]any, len(e.wholes)), gathered: e.judgedAmong(o.GroupKind())}
 	e.judgeAll(out.Result)
 	for i, w := range e.wholes {
 		out.Kept[i] = w.Keep(o)

@@ -127,7 +127,12 @@ func (e *Engine) Among(gk object.GroupKind) []int {
 // JudgeAmong judges an object by those rules that need other objects, too; by some
 // of them, where they are given in the order of their indexes.
 func (e *Engine) JudgeAmong(o *object.Object, cluster policy.Cluster, some []int) *Result {
-	out := &Result{Object: o, only: onlyAmong, some: some, inline: e.baseline.Inline(o, e.env.Today), request: &policy.Request{Object: o, Operation: policy.Create, Cluster: cluster, Now: e.env.Today}}
+	return e.amongOthers(context.Background(), o, cluster, some)
+}
+
+// amongOthers is JudgeAmong until the context ends.
+func (e *Engine) amongOthers(ctx context.Context, o *object.Object, cluster policy.Cluster, some []int) *Result {
+	out := &Result{ctx: ctx, Object: o, only: onlyAmong, some: some, inline: e.baseline.Inline(o, e.env.Today), request: &policy.Request{Object: o, Operation: policy.Create, Cluster: cluster, Now: e.env.Today}}
 	e.judgeOne(out, o)
 	return out
 }
@@ -170,7 +175,11 @@ func (e *Engine) ask(out *Result, rule *baseline.Rule, o *object.Object) (v cont
 	if out.request.Cluster == nil && out.namespace != nil {
 		out.request.Cluster = oneNamespace{object.New(out.namespace, o.Origin)}
 	}
-	v, applies = rule.Policy.Judge(context.Background(), out.request)
+	ctx := out.ctx
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	v, applies = rule.Policy.Judge(ctx, out.request)
 	if why := rule.Policy.Info().Unsupported; applies && why != "" {
 		v = policy.Unknown("Sconce cannot run this rule: " + why)
 	}
@@ -311,7 +320,7 @@ func (e *Engine) together(ctx context.Context, t *total, folds *folds, keep int)
 		results := make([]*Result, len(some))
 		inParallel(len(some), func(i int) {
 			if e.judgedAmong(some[i].GroupKind()) && !OldRevision(some[i]) {
-				results[i] = e.JudgeAmong(some[i], cluster, nil)
+				results[i] = e.amongOthers(ctx, some[i], cluster, nil)
 			}
 		})
 		for i, r := range results {

@@ -4,6 +4,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +43,17 @@ func (l labelled) Info() *policy.Info { return &l.info }
 
 func (labelled) Matches(gk object.GroupKind) bool { return gk.Kind == "ConfigMap" }
 
-func (l labelled) Judge(_ context.Context, r *policy.Request) (control.Verdict, bool) {
+func (l labelled) Judge(ctx context.Context, r *policy.Request) (control.Verdict, bool) {
 	o := r.Object
+	if o.Root.At("metadata", "annotations", "waits") != nil {
+		asking <- struct{}{}
+		select {
+		case <-ctx.Done():
+			return policy.Unknown("it was stopped"), true
+		case <-time.After(20 * time.Second):
+			panic("it is not stopped")
+		}
+	}
 	if o.Root.At("metadata", "annotations", "panic") != nil {
 		panic("as asked")
 	}
@@ -63,6 +73,26 @@ func (l labelled) Judge(_ context.Context, r *policy.Request) (control.Verdict, 
 		return policy.Passed(), true
 	}
 	return policy.Failed(object.Path(nil).Fields("metadata", "labels"), "no team"), true
+}
+
+// asking is told of rules that wait for what they asked.
+var asking = make(chan struct{}, 1)
+
+// TestPoliciesStop holds that a run that is stopped waits for no policy.
+func TestPoliciesStop(t *testing.T) {
+	for _, policies := range []string{alone, among} {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-asking
+			cancel()
+		}()
+		start := time.Now()
+		units := []snapshot.Unit{text(configMap("  annotations: {waits: now}\n"))}
+		_, err := policyEngine(t, true, policies).Run(ctx, units, 0, engine.Output{})
+		if took := time.Since(start); !errors.Is(err, context.Canceled) || took > 10*time.Second {
+			t.Errorf("got %v after %v", err, took)
+		}
+	}
 }
 
 // policyEngine returns an engine that runs nothing but policies.

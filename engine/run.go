@@ -134,7 +134,11 @@ func (e *Engine) Run(ctx context.Context, units []snapshot.Unit, keep int, out O
 	if err := total.add(derived, out.silent()); err != nil {
 		return nil, err
 	}
-	if err := total.add(e.together(ctx, total, folds, keep), out.silent()); err != nil {
+	late := e.together(ctx, total, folds, keep)
+	if err := ctx.Err(); err != nil {
+		return nil, err // what was judged as the context ended is not known
+	}
+	if err := total.add(late, out.silent()); err != nil {
 		return nil, err
 	}
 	return total.finish(out)
@@ -222,7 +226,7 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, index int, folds *fo
 	defer out.recover()
 	var objects []*object.Object // that were not judged yet
 	take := func() {
-		for i, x := range e.examine(objects) {
+		for i, x := range e.examine(ctx, objects) {
 			e.take(ctx, out, objects[i], &x, folds, keep)
 		}
 		clear(objects)
@@ -252,13 +256,13 @@ func (e *Engine) unit(ctx context.Context, u snapshot.Unit, index int, folds *fo
 const ahead = 64
 
 // examine judges objects on all processors.
-func (e *Engine) examine(objects []*object.Object) []Examined {
+func (e *Engine) examine(ctx context.Context, objects []*object.Object) []Examined {
 	out := make([]Examined, len(objects))
 	if len(objects) == 1 {
-		out[0] = e.Examine(objects[0])
+		out[0] = e.examineOne(ctx, objects[0])
 		return out
 	}
-	inParallel(len(objects), func(i int) { out[i] = e.Examine(objects[i]) })
+	inParallel(len(objects), func(i int) { out[i] = e.examineOne(ctx, objects[i]) })
 	return out
 }
 

@@ -58,22 +58,16 @@ func refuse(format string, args ...any) error { return &RefusedError{fmt.Sprintf
 
 // Host says why a host, with or without a port, may not be called; nil if it may.
 func (n *Network) Host(host string) error {
-	if n == nil {
-		return refuse("calls to the network are not allowed: to allow it, name the host %q in spec.network.hosts of the baseline", host)
-	}
-	if !allows(n.Hosts, host) {
-		return refuse("calls to %q are not allowed: spec.network.hosts of the baseline does not name it", host)
+	if n == nil || !allows(n.Hosts, host) {
+		return refuse("calls to %q are not allowed; a baseline allows them in spec.network.hosts", host)
 	}
 	return nil
 }
 
 // Registry says why a registry may not be asked; nil if it may.
 func (n *Network) Registry(registry string) error {
-	if n == nil {
-		return refuse("the registry is not asked: to allow it, name %q in spec.network.registries of the baseline", registry)
-	}
-	if !allows(n.Registries, registry) {
-		return refuse("the registry %q is not asked: spec.network.registries of the baseline does not name it", registry)
+	if n == nil || !allows(n.Registries, registry) {
+		return refuse("asking the registry %q is not allowed; a baseline allows it in spec.network.registries", registry)
 	}
 	return nil
 }

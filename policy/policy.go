@@ -214,6 +214,8 @@ type Options struct {
 	Timeout time.Duration
 	// Coverage notes what is run; nil where nobody wants to know.
 	Coverage *Coverage
+	// Data is what Rego finds below data.
+	Data map[string]any
 }
 
 // Set is what became of documents.

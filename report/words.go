@@ -300,9 +300,21 @@ func (a *advice) next(c *verdict.Config) []string {
 		steps = append(steps, "sconce fix --diff "+target+" shows the edits, and proves each")
 	}
 	if a.control != "" {
-		steps = append(steps, "sconce explain "+shellWord(a.control)+" says more")
+		steps = append(steps, "sconce explain "+shellWord(a.control)+policyArguments(c)+" says more")
 	}
 	return steps
+}
+
+// policyArguments name the policies of a scan again; nothing where none were named.
+func policyArguments(c *verdict.Config) string {
+	if c == nil {
+		return ""
+	}
+	out := ""
+	for _, p := range c.Policies {
+		out += " -p " + shellWord(p)
+	}
+	return out
 }
 
 // fixTarget returns the targets of a scan as arguments; nothing where they are

@@ -55,6 +55,9 @@ type Plan struct {
 	Files    []Named
 	Rendered []string
 	Problems []verdict.Problem
+	// Skipped are files of folders that policies could be about, and that are in
+	// formats that are not read.
+	Skipped []string
 }
 
 // Named is a file, by the name that is shown and the path that is opened.
@@ -82,6 +85,7 @@ type discovery struct {
 	seenDirs  map[string]bool // by real path: a loop of links ends
 	seenFiles map[string]bool
 	found     []found
+	skipped   []string
 	again     bool // something was met that was found before
 }
 
@@ -296,6 +300,8 @@ func (d *discovery) entry(dir *found, e os.DirEntry) {
 		d.folder(&found{name: name, path: path, real: real})
 	case !isDir && (isManifest(e.Name()) || containerengine.Reads(path) || d.opts.Documents.reads(path)) && !isKustomization(e.Name()):
 		d.file(name, path, real)
+	case !isDir && d.opts.Documents.refuses(path):
+		d.skipped = append(d.skipped, name)
 	}
 }
 
@@ -340,7 +346,7 @@ func countFiles(dir string) int {
 // plan decides what is read as what: files that belong to an overlay are read
 // by it alone, and an overlay that another uses is rendered by that one.
 func (d *discovery) plan() *Plan {
-	p := &Plan{}
+	p := &Plan{Skipped: d.skipped}
 	overlays := d.overlays()
 	for i := range d.found {
 		f := &d.found[i]

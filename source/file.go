@@ -52,6 +52,10 @@ func (f *file) Read(_ context.Context, sink snapshot.Sink) snapshot.Tally {
 			return snapshot.Tally{Files: 1, Other: 1} // another program's
 		}
 	}
+	if f.documents.refuses(f.path) {
+		f.documents.file(f.name, data, sink) // a problem
+		return snapshot.Tally{Files: 1}
+	}
 	return snapshot.Tally{Files: 1, Other: documents(f.name, data, f.documents, sink)}
 }
 

@@ -15,11 +15,19 @@ type Documents struct {
 	// it.
 	Reads func(name string) bool
 	Parse func(name string, data []byte) ([]any, error)
+	// Unsupported is the format of a file, by its name, that policies could be
+	// about and that Parse refuses; "" for any other.
+	Unsupported func(name string) string
 }
 
 // reads says whether a file that is no manifest is read.
 func (d *Documents) reads(name string) bool {
 	return d != nil && !isManifest(name) && d.Reads(name)
+}
+
+// refuses says whether a file is one that cannot be read.
+func (d *Documents) refuses(name string) bool {
+	return d != nil && !isManifest(name) && d.Unsupported(name) != ""
 }
 
 // stray returns what takes the documents of a stream that are no objects; nil where
@@ -30,6 +38,10 @@ func (d *Documents) stray(sink snapshot.Sink) func(*object.Node, *object.Origin)
 	}
 	nth := 0
 	return func(root *object.Node, origin *object.Origin) {
+		if root.Kind != object.Map && root.Kind != object.List && origin.Source != StdinName && !isManifest(origin.Source) {
+			d.file(origin.Source, nil, sink) // a text: it is no YAML but something else
+			return
+		}
 		nth++
 		sink.Object(object.NewDocument(root, origin, nth))
 	}

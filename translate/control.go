@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -151,15 +152,15 @@ func (w *ruleWriter) control(name string) ([]Document, error) {
 		"title": w.title(), "description": cmp.Or(oneLine(w.policy.Annotations["policies.kyverno.io/description"]), "Translated from the ClusterPolicy "+w.policy.Name+"."),
 		"remediation": cmp.Or(oneLine(variable.ReplaceAllString(w.rules[0].Validation.Message, "…")), "Change the object so that the rule holds."),
 		"severity":    w.severity(), "layer": string(v1alpha1.Application), "phase": string(v1alpha1.Build), "topic": "policy",
-		"match": w.controlMatch(), "require": inPod(boolean(c.ok)), "message": "rule " + w.rules[0].Name + " of the policy " + w.policy.Name + " does not hold",
+		"match": w.controlMatch(), "require": w.inPod(boolean(c.ok)), "message": "rule " + w.rules[0].Name + " of the policy " + w.policy.Name + " does not hold",
 	}
 	if when != always {
-		spec["when"] = inPod(when)
+		spec["when"] = w.inPod(when)
 	}
 	var variables []any
 	for _, v := range c.variables {
-		if v.Name != "pod" {
-			variables = append(variables, map[string]any{"name": v.Name, "expression": inPod(v.Expression)})
+		if v.Name != "pod" || !w.pods {
+			variables = append(variables, map[string]any{"name": v.Name, "expression": w.inPod(v.Expression)})
 		}
 	}
 	if len(variables) > 0 {
@@ -177,8 +178,15 @@ func (w *ruleWriter) control(name string) ([]Document, error) {
 	}}, nil
 }
 
-// inPod names the pod as controls do.
-func inPod(expr string) string { return strings.ReplaceAll(expr, "variables.pod.", "pod.") }
+// inPod names the pod as controls about pods do.
+func (w *ruleWriter) inPod(expr string) string {
+	if !w.pods {
+		return expr
+	}
+	return podVariable.ReplaceAllString(expr, "pod")
+}
+
+var podVariable = regexp.MustCompile(`\bvariables\.pod\b`)
 
 func (w *ruleWriter) title() string {
 	out := cmp.Or(w.policy.Annotations["policies.kyverno.io/title"], w.policy.Name)

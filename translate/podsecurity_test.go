@@ -53,6 +53,18 @@ func TestPodSecurity(t *testing.T) {
 		})
 	}
 	for name, docs := range map[string][]*object.Object{
+		"restricted":                   podSecurityPolicy("none", "restricted"),
+		"of controllers":               podSecurityPolicy("Deployment,CronJob", "baseline"),
+		"without a control for images": podSecurityPolicy("none", "restricted", without("Seccomp", "nginx*")),
+	} {
+		t.Run("to a control, "+name, func(t *testing.T) {
+			r := Translate(context.Background(), docs, Options{To: Control, Count: 100, Seed: 1}).Rules[0]
+			if r.Answer() != Equal || r.Evidence.Weak() != "" {
+				t.Fatalf("%s: %v %v", r.Answer(), r.Refused, r.Evidence)
+			}
+		})
+	}
+	for name, docs := range map[string][]*object.Object{
 		"a field":           podSecurityPolicy("none", "baseline", map[string]any{"controlName": "Sysctls", "restrictedField": "spec.securityContext.sysctls[*].name"}),
 		"the pod, at large": podSecurityPolicy("none", "restricted", without("Capabilities")),
 	} {

@@ -57,6 +57,9 @@ type Config struct {
 	// judged for.
 	Baseline          string `json:"baseline"`
 	KubernetesVersion string `json:"kubernetesVersion"`
+	// Policies are where policies in other languages were read from, as the user
+	// named it.
+	Policies []string `json:"policies,omitempty"`
 	// Frameworks are the titles of the standards that controls refer to, by
 	// their names.
 	Frameworks map[string]string `json:"frameworks,omitempty"`
@@ -215,6 +218,7 @@ const (
 	UnboundPolicy      NoticeKind = "policy-unbound"
 	MutatingPolicy     NoticeKind = "policy-mutates"
 	OtherPolicy        NoticeKind = "policy-judges-nothing"
+	UnsupportedFormat  NoticeKind = "format-unsupported"
 	RolloutStage       NoticeKind = "rollout-stage"
 )
 

@@ -61,7 +61,7 @@ func (r Reader) Load(docs []*object.Object, modules map[string][]byte, opts poli
 		}
 	}
 	if len(modules) > 0 {
-		out.Add(rego.LoadModules(modules, nil, opts))
+		out.Add(rego.LoadModules(modules, opts.Data, opts))
 	}
 	slices.SortStableFunc(out.Rules, func(a, b policy.Rule) int { return compare(a.Info(), b.Info()) })
 	slices.SortStableFunc(out.Mutators, func(a, b policy.Mutator) int { return compare(a.Info(), b.Info()) })

@@ -77,7 +77,7 @@ passes(r) { count(r.errors) == 0; r.system_error == "" }`
 		{"it is signed", "/", "nginx:1", "pass", network},
 		{"it is not", "/", "nginx:2", `fail | spec.containers[a]: [["nginx:2", "not signed"]]  0`, network},
 		{"the provider has a fault", "/system", "nginx:1", `fail | [] no disk 0`, network},
-		{"the network is not allowed", "/", "nginx:1", `unknown | the template calls external_data: the provider "p": calls to the network are not allowed: `, nil},
+		{"the network is not allowed", "/", "nginx:1", `unknown | the template calls external_data: the provider "p": calls to "` + host + `" are not allowed; a baseline`, nil},
 		{"the host is not allowed", "/", "nginx:1", `unknown | the template calls external_data: the provider "p": calls to "` + host + `" are not allowed`, &policy.Network{Hosts: []string{"x"}}},
 		{"no answer of a provider", "/strange", "nginx:1", `unknown | the template calls external_data: the provider "p": its answer (status 200) is no ProviderResponse`, network},
 		{"too late", "/slow", "nginx:1", `unknown | the template calls external_data: the provider "p": there was no answer in the time that the rule has`, network},

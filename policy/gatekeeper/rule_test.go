@@ -239,7 +239,7 @@ func TestJudge(t *testing.T) {
 			name: "the namespace is not known, and is read by a name that is made", object: pod, want: "unknown | the user who asks is not known",
 			rego: `violation[{"msg": "no"}] { some part; ["namespaceObject"][_] == part; input.review[part].metadata }`,
 		}, {
-			name: "the network", object: pod, want: "unknown | the template calls http.send: calls to the network are not allowed: to allow it, name the host \"example.org\" in spec.network.hosts of the baseline",
+			name: "the network", object: pod, want: "unknown | the template calls http.send: calls to \"example.org\" are not allowed; a baseline allows them in spec.network.hosts",
 			rego: `violation[{"msg": "no"}] { http.send({"url": "http://example.org", "method": "get"}).status_code == 200 }`,
 		}, {
 			name: "the network is not reached", object: pod, want: "pass",

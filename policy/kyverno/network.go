@@ -26,12 +26,12 @@ func (r *Rule) asksOutside() bool {
 
 // outside is the error of an entry that is not told by a registry or a service: it
 // is not known where it could not be found out.
-func (s *scope) outside(name string, err error) error {
+func (s *scope) outside(name, what string, err error) error {
 	var unknown *answers.UnknownError
 	if errors.As(err, &unknown) {
-		return s.notTold(name, "%v", err)
+		return s.notTold(name, "%s (%v)", what, err)
 	}
-	return fmt.Errorf("context %s: %w", name, err)
+	return fmt.Errorf("context %s: %s: %w", name, what, err)
 }
 
 // imageRegistry asks a registry about an image.
@@ -42,7 +42,7 @@ func (s *scope) imageRegistry(e *entry) (any, error) {
 	}
 	image, err := registry.Of(s.e.request.Network).Image(s.e.ctx, registry.Lookup{Image: ref})
 	if err != nil {
-		return nil, s.outside(e.Name, fmt.Errorf("what the registry says of the image %s: %w", ref, err))
+		return nil, s.outside(e.Name, "what the registry says of the image "+ref, err)
 	}
 	identifier := image.Identifier
 	if before, _, ok := strings.Cut(ref, "@"); ok {
@@ -79,11 +79,11 @@ func (s *scope) call(e *entry) (any, error) {
 	}
 	reply, err := service.Of(s.e.request.Network).Do(s.e.ctx, *call)
 	if err != nil {
-		return nil, s.outside(e.Name, fmt.Errorf("what %s %s answers: %w", call.Method, withoutQuery(call.URL), err))
+		return nil, s.outside(e.Name, fmt.Sprintf("what %s %s answers", call.Method, withoutQuery(call.URL)), err)
 	}
 	switch {
 	case reply.Status == http.StatusUnauthorized || reply.Status == http.StatusForbidden:
-		return nil, s.notTold(e.Name, "what %s answers to who may ask it: it answers with %d", withoutQuery(call.URL), reply.Status)
+		return nil, s.notTold(e.Name, "what %s answers to who may ask it (it answers with %d)", withoutQuery(call.URL), reply.Status)
 	case (reply.Status < 200 || reply.Status > 299) && c.Default != nil:
 		return s.tree(c.Default)
 	case reply.Status < 200 || reply.Status > 299:

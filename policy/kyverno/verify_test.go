@@ -529,7 +529,7 @@ spec:
 		{`{service: {url: "URL/who"}}`, "said", "answers to who may ask it"},
 		{`{service: {url: "URL/text?token=sesame"}}`, "said", "context said: what URL/text answers is no JSON"},
 		{`{method: PUT, service: {url: "URL/echo"}}`, "said", "want GET or POST"},
-		{`{service: {url: "http://example.com/a?token=sesame"}, default: {a: b}}`, "said.a", `unknown context said: what GET http://example.com/a answers: calls to "example.com" are not allowed`},
+		{`{service: {url: "http://example.com/a?token=sesame"}, default: {a: b}}`, "said.a", `unknown context said: what GET http://example.com/a answers (calls to "example.com" are not allowed; a baseline allows them in spec.network.hosts) is not known`},
 		{`{service: {url: [1]}}`, "said", "apiCall.service: it cannot be read"},
 	} {
 		got := judge(strings.ReplaceAll(test.call, "URL", s.URL), test.key, n)

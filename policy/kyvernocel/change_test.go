@@ -347,9 +347,10 @@ spec:
 	digest := "@sha256:0123456789012345678901234567890123456789012345678901234567890123"
 	for name, c := range map[string]struct{ text, image, want string }{
 		"another image":        {text("", signed), "docker.io/app:1", "pass"},
-		"no digest":            {text("", signed), "ghcr.io/a/app:1", "fail"},
+		"digest not asked":     {text("", signed), "ghcr.io/a/app:1", "unknown"},
+		"no digest":            {text("mutateDigest: false", signed), "ghcr.io/a/app:1", "fail"},
 		"not asked":            {text("", signed), "ghcr.io/a/app" + digest, "unknown"},
-		"selected by ref":      {text("", signed), "quay.io/a/app:1", "fail"},
+		"selected by ref":      {text("mutateDigest: false", signed), "quay.io/a/app:1", "fail"},
 		"digest not needed":    {text("verifyDigest: false", signed), "ghcr.io/a/app:1", "unknown"},
 		"nothing verified":     {text("verifyDigest: false", "'true'"), "ghcr.io/a/app:1", "unknown"},
 		"verified if required": {text("verifyDigest: false, required: false", "'true'"), "ghcr.io/a/app:1", "pass"},

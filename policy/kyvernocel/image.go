@@ -12,7 +12,6 @@ import (
 
 	"github.com/gobwas/glob"
 	"github.com/google/cel-go/cel"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/kyverno/api/api/policies.kyverno.io/v1alpha1"
 	"github.com/kyverno/sdk/extensions/cel/compiler"
 	"github.com/kyverno/sdk/extensions/cel/libs/image"
@@ -27,6 +26,8 @@ type imageProgram struct {
 	extractors []extractor
 	// digests says that images must be given by digest.
 	digests bool
+	// pinned says that tags count as the digests that they mean.
+	pinned bool
 	// required says that each image must have been verified.
 	required     bool
 	attestors    map[string]any
@@ -60,6 +61,7 @@ func (b *builder) images() {
 	yes := func(p *bool) bool { return p == nil || *p }
 	out := &imageProgram{
 		digests: yes(s.ValidationConfigurations.VerifyDigest), required: yes(s.ValidationConfigurations.Required),
+		pinned:    yes(s.ValidationConfigurations.MutateDigest),
 		attestors: map[string]any{}, attestations: map[string]any{}, spec: s, byName: map[string]*attestorProgram{},
 	}
 	for i, r := range s.MatchImageReferences {
@@ -191,16 +193,16 @@ func podImages(a *activation) (map[string][]string, error) {
 
 // extractAll returns the images that the policy is about, by where they were
 // found, and all of them.
-func (p *imageProgram) extractAll(ctx context.Context, a *activation) (map[string][]string, []string, error) {
-	found, err := podImages(a)
+func (v *imageVerifier) extractAll(ctx context.Context) (map[string][]string, []string, error) {
+	found, err := podImages(v.a)
 	if err != nil {
 		return nil, nil, err
 	}
 	if found == nil {
 		found = map[string][]string{}
 	}
-	for _, x := range p.extractors {
-		out, err := x.expression.eval(ctx, a)
+	for _, x := range v.program.extractors {
+		out, err := x.expression.eval(ctx, v.a)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -221,11 +223,11 @@ func (p *imageProgram) extractAll(ctx context.Context, a *activation) (map[strin
 			found[x.name] = append(found[x.name], s)
 		}
 	}
-	return p.filter(ctx, found)
+	return v.filter(ctx, found)
 }
 
 // filter keeps the images that the policy's references select.
-func (p *imageProgram) filter(ctx context.Context, found map[string][]string) (map[string][]string, []string, error) {
+func (v *imageVerifier) filter(ctx context.Context, found map[string][]string) (map[string][]string, []string, error) {
 	var list []string
 	names := make([]string, 0, len(found))
 	for key := range found {
@@ -235,7 +237,7 @@ func (p *imageProgram) filter(ctx context.Context, found map[string][]string) (m
 	for _, key := range names {
 		kept := []string{}
 		for _, image := range found[key] {
-			selected, err := p.selects(ctx, image)
+			selected, err := v.selects(ctx, image)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -264,22 +266,22 @@ func (p *imageProgram) selects(ctx context.Context, image string) (bool, error) 
 
 // verify judges the images of the object.
 func (v *variant) verify(ctx context.Context, a *activation, p *program) Response {
-	images, list, err := p.images.extractAll(ctx, a)
+	i := &imageVerifier{
+		ctx: ctx, a: a, program: p.images, verified: map[string]bool{}, payloads: map[[2]string]any{},
+		pins: pins{tags: map[string]string{}, undecided: map[string]bool{}},
+	}
+	if err := v.pin(ctx, a, i); err != nil {
+		return failure("evaluation", err)
+	}
+	a.bind(ctx, p.names, p.variables)
+	images, list, err := i.extractAll(ctx)
 	if err != nil {
 		return failure("evaluation", err)
 	}
-	if p.images.digests {
-		for _, image := range list {
-			reference, err := name.ParseReference(image)
-			if err != nil {
-				return failure("evaluation", fmt.Errorf("reading the image reference %s: %w", image, err))
-			}
-			if _, ok := reference.(name.Digest); !ok {
-				return Response{Rule: v.policy.Name, Status: Fail, Message: fmt.Sprintf("image %s does not have a digest", image)}
-			}
-		}
+	if resp := i.undigested(list); resp != nil {
+		resp.Rule = v.policy.Name
+		return *resp
 	}
-	i := &imageVerifier{ctx: ctx, a: a, program: p.images, verified: map[string]bool{}, payloads: map[[2]string]any{}}
 	a.extra = map[string]any{compiler.ImagesKey: images, compiler.AttestorsKey: p.images.attestors, compiler.AttestationsKey: p.images.attestations, verifierKey: i}
 	resp := i.judge(list, func() Response { return validate(ctx, a, p) })
 	resp.Rule = v.policy.Name
@@ -290,11 +292,12 @@ func (v *variant) verify(ctx context.Context, a *activation, p *program) Respons
 // the policy requires that. A requirement that is not met fails, whatever else is
 // not known.
 func (v *imageVerifier) judge(list []string, validate func() Response) Response {
-	var missing error
+	missing := v.pins.why
 	for _, image := range list {
-		if missing = v.fetch(image); missing != nil {
+		if missing != nil {
 			break
 		}
+		missing = v.fetch(image)
 	}
 	var unknown *unknownError
 	if missing != nil && !errors.As(missing, &unknown) {

@@ -85,6 +85,7 @@ type imageVerifier struct {
 	program  *imageProgram
 	verified map[string]bool // by image; false where it was tried
 	payloads map[[2]string]any
+	pins     pins
 }
 
 // ConvertToNative implements ref.Val.
@@ -126,11 +127,24 @@ func (v *imageVerifier) image(arg ref.Val) (image string, selected bool, err err
 	if !ok {
 		return "", false, errors.New("the image is no string")
 	}
-	selected, err = v.program.selects(v.ctx, image)
+	selected, err = v.selects(v.ctx, image)
 	if err != nil || !selected {
 		return image, false, err
 	}
 	return image, true, v.fetch(image)
+}
+
+// selects says whether the policy is about an image: as it is, or as the tag that
+// it was.
+func (v *imageVerifier) selects(ctx context.Context, image string) (bool, error) {
+	if selected, err := v.program.selects(ctx, image); err != nil || selected {
+		return selected, err
+	}
+	tag, ok := v.pins.tags[image]
+	if !ok {
+		return false, nil
+	}
+	return v.program.selects(ctx, tag)
 }
 
 func (v *imageVerifier) client() *registry.Client { return registry.Of(v.a.lookup.network()) }

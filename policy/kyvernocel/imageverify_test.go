@@ -3,6 +3,7 @@
 package kyvernocel
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -209,6 +210,65 @@ func TestImageVerification(t *testing.T) {
 			}
 			if got := r.Requests.Load(); got != before {
 				t.Errorf("a registry that is not allowed is asked %d times", got-before)
+			}
+		})
+	}
+}
+
+// TestTags holds what becomes of images that are given by tag: as at admission,
+// they count as the digests that they mean.
+func TestTags(t *testing.T) {
+	key, public := registry.Key(t, "ecdsa")
+	for _, test := range []struct {
+		name, configurations, glob, expression, images string
+		named                                          bool // the image is given by digest
+		allowed, denied                                verdict.Outcome
+		words                                          string // where it is allowed
+	}{
+		{name: "by default", configurations: "{}", allowed: verdict.Pass, denied: verdict.Unknown},
+		{name: "pinned", configurations: "{verifyDigest: true, mutateDigest: true}", allowed: verdict.Pass, denied: verdict.Unknown},
+		{name: "not pinned", configurations: "{mutateDigest: false}", allowed: verdict.Fail, denied: verdict.Fail, words: "does not have a digest"},
+		{name: "neither", configurations: "{mutateDigest: false, verifyDigest: false}", allowed: verdict.Pass, denied: verdict.Unknown},
+		{name: "by digest", configurations: "{mutateDigest: false}", named: true, allowed: verdict.Pass, denied: verdict.Unknown},
+		{name: "the tag is selected", configurations: "{}", glob: "HOST/shop/web:1", allowed: verdict.Pass, denied: verdict.Unknown},
+		{name: "no image is selected", configurations: "{}", glob: "example.com/*", allowed: verdict.Pass, denied: verdict.Pass},
+		{name: "not signed", configurations: "{}", expression: `images.containers.map(i, verifyImageSignatures(i, [attestors.other])).all(n, n > 0)`, allowed: verdict.Fail, denied: verdict.Unknown, words: "requirement 1"},
+		{name: "what expressions see", configurations: "{required: false}", allowed: verdict.Pass, denied: verdict.Unknown,
+			expression: `images.containers.all(i, i.contains("/shop/web:1@sha256:")) && images.containers == object.spec.containers.map(c, c.image) && request.object.spec.containers == object.spec.containers`},
+		{name: "images of its own", configurations: "{required: false}", expression: "true", images: `[{name: ci, expression: "[object.spec.containers[0].image.split('@')[0]]"}]`, allowed: verdict.Fail, denied: verdict.Unknown, words: "does not have a digest"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := registry.New(t)
+			image, digest := r.Push("shop/web:1")
+			r.Sign(image, digest, "", registry.Signing{Key: key})
+			if test.named {
+				image += "@" + digest
+			}
+			_, other := registry.Key(t, "ecdsa")
+			trusted := func(name, key string) string {
+				return fmt.Sprintf("{name: %s, cosign: {key: {data: %q}, ctlog: {insecureIgnoreTlog: true, insecureIgnoreSCT: true}}}", name, key)
+			}
+			set := load(t, fmt.Sprintf(`
+apiVersion: policies.kyverno.io/v1beta1
+kind: ImageValidatingPolicy
+metadata: {name: images}
+spec:
+  validationActions: [Deny]
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}
+  matchImageReferences: [{glob: %q}]
+  validationConfigurations: %s
+  images: %s
+  attestors: [%s, %s]
+  validations: [{expression: %q}]
+`, strings.ReplaceAll(cmp.Or(test.glob, "HOST/*"), "HOST", r.Host), test.configurations, cmp.Or(test.images, "[]"), trusted("shop", public), trusted("other", other), cmp.Or(test.expression, signed)))
+			pod := parse(t, podOf(image))[0]
+			v, _ := judge(t, set, &policy.Request{Object: pod, Network: &policy.Network{Registries: []string{r.Host}}})
+			if v.Outcome != test.allowed || test.words != "" && !strings.Contains(v.Findings[0].Message, test.words) {
+				t.Errorf("got %+v; want %s %s", v, test.allowed, test.words)
+			}
+			v, _ = judge(t, set, &policy.Request{Object: pod})
+			if v.Outcome != test.denied || v.Outcome == verdict.Unknown && !strings.Contains(v.Findings[0].Message, "spec.network.registries") {
+				t.Errorf("without the registry: got %+v; want %s", v, test.denied)
 			}
 		})
 	}

@@ -39,8 +39,37 @@ var formats = map[string]format{
 	".dockerignore": {"ignore", parseIgnore},
 }
 
+// unsupported are formats that conftest reads and Parse does not, by the ends of
+// the names of files. Two programs have files that end in .conf.
+var unsupported = map[string]string{
+	".conf": "nginx or HOCON", ".nginx": "nginx", ".hocon": "HOCON",
+	".cue": "CUE", ".edn": "EDN", ".jsonnet": "Jsonnet", ".libsonnet": "Jsonnet", ".vcl": "VCL",
+	".groovy": "Groovy", ".spdx": "SPDX",
+	".textproto": "textproto", ".textpb": "textproto", ".txtpb": "textproto", ".pbtxt": "textproto", ".prototxt": "textproto",
+}
+
+// Unsupported is the format of a file, by its name, where rules could judge it
+// elsewhere and Parse does not read it; "" for any other.
+func Unsupported(name string) string {
+	base := baseOf(name)
+	switch {
+	case base == "nginx.conf":
+		return "nginx"
+	case base == "jenkinsfile" || strings.HasPrefix(base, "jenkinsfile."):
+		return "Groovy"
+	case Reads(name):
+		return ""
+	}
+	return unsupported[path.Ext(base)]
+}
+
+// baseOf is the name of a file without its folder, in lower case.
+func baseOf(name string) string {
+	return strings.ToLower(path.Base(strings.ReplaceAll(name, "\\", "/")))
+}
+
 // ErrFormat says that files of a name are not read.
-var ErrFormat = errors.New("no known format")
+var ErrFormat = errors.New("is not supported")
 
 // Parse reads a file that rules judge, as what its name says it is: YAML, JSON,
 // TOML, HCL (Terraform), a Dockerfile, INI, properties, dotenv, XML, or a list of
@@ -50,7 +79,11 @@ var ErrFormat = errors.New("no known format")
 func Parse(name string, data []byte) (docs []any, err error) {
 	f, ok := formatOf(name)
 	if !ok {
-		return nil, fmt.Errorf("%s: %w: files that are read end in %s, or are named Dockerfile", name, ErrFormat, strings.Join(Endings(), ", "))
+		format := "of this file"
+		if known := Unsupported(name); known != "" {
+			format = known
+		}
+		return nil, fmt.Errorf("%s: the format %s %w; files that are read end in %s, or are named Dockerfile", name, format, ErrFormat, strings.Join(Endings(), ", "))
 	}
 	if len(data) > object.MaxDocument {
 		return nil, fmt.Errorf("%s: %d MiB; at most %d MiB are read", name, len(data)>>20, object.MaxDocument>>20)
@@ -81,7 +114,7 @@ func Endings() []string {
 
 // formatOf returns what a file of a name is.
 func formatOf(name string) (format, bool) {
-	base := strings.ToLower(path.Base(strings.ReplaceAll(name, "\\", "/")))
+	base := baseOf(name)
 	switch {
 	case base == "dockerfile" || strings.HasPrefix(base, "dockerfile."):
 		return formats[".dockerfile"], true

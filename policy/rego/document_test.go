@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for _, test := range []struct{ file, text, want string }{
-		{"a.cue", "x: 1", "a.cue: no known format: files that are read end in .dockerfile, .dockerignore,"},
+		{"a.cue", "x: 1", "a.cue: the format CUE is not supported; files that are read end in .dockerfile, .dockerignore,"},
 		{"a.toml", "a = \n", "a.toml is no TOML that can be read: line 1"},
 		{"a.tf", "a = {\n", "a.tf is no HCL that can be read: line"},
 		{"a.tf", strings.Repeat("a = [", 1000), "a.tf is no HCL that can be read: it is nested more than 500 deep"},

@@ -178,15 +178,15 @@ var quoted = regexp.MustCompile(`"[^"]*"`)
 // reason says why an evaluation came to nothing. Values that an error quotes may
 // be secret.
 func reason(ctx context.Context, err error, timeout time.Duration) string {
+	var unknown *regoguard.UnknownError
+	if errors.As(err, &unknown) {
+		return unknown.What
+	}
 	if topdown.IsCancel(err) || ctx.Err() != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Sprintf("it takes longer than %s", timeout)
 		}
 		return "its evaluation was stopped"
-	}
-	var unknown *regoguard.UnknownError
-	if errors.As(err, &unknown) {
-		return unknown.What
 	}
 	message := err.Error()
 	var e *topdown.Error

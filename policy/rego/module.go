@@ -22,6 +22,7 @@ import (
 type Modules struct {
 	compiler *ast.Compiler
 	store    storage.Store
+	data     map[string]any // what is in the store
 	opts     policy.Options
 	problems []policy.Problem
 	// broken are the packages of which a file is refused, with its name.
@@ -216,5 +217,6 @@ func (m *Modules) loadData(data map[string]any) {
 	if data == nil {
 		data = map[string]any{}
 	}
+	m.data = data
 	m.store = inmem.NewFromObject(data)
 }

@@ -101,16 +101,16 @@ deny contains "latest" if true
 exception contains [""] if input.metadata.name == "web"`, "none"},
 		{"the network", `package main
 deny contains "x" if http.send({"method": "GET", "url": "http://127.0.0.1:1"}).status_code == 200`,
-			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
+			"unknown; it calls http.send: calls to \"127.0.0.1:1\" are not allowed; a baseline allows them in spec.network.hosts"},
 		{"the network, through a function", `package main
 f(x) := http.send({"method": "GET", "url": x})
 g(x) := y if { y := f(x).body }
 deny contains "x" if g("http://127.0.0.1:1")`,
-			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
+			"unknown; it calls http.send: calls to \"127.0.0.1:1\" are not allowed; a baseline allows them in spec.network.hosts"},
 		{"the network, through data", `package main
 answers.a := http.send({"method": "GET", "url": "http://127.0.0.1:1"})
 deny contains x if { some x; data.main.answers[x] }`,
-			"unknown; it calls http.send: calls to the network are not allowed: to allow it, name the host \"127.0.0.1:1\" in spec.network.hosts of the baseline"},
+			"unknown; it calls http.send: calls to \"127.0.0.1:1\" are not allowed; a baseline allows them in spec.network.hosts"},
 		{"the environment", `package main
 deny contains "x" if opa.runtime().env.HOME`, "unknown; it calls opa.runtime: it reads the environment of the program"},
 		{"the time", `package main
@@ -232,6 +232,44 @@ func TestRefused(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestMissing: a rule that reads what nobody said is unknown, and no pass.
+func TestMissing(t *testing.T) {
+	const words = ", which is not among the policies and not in data beside them (data.yaml, data.json, or a folder data)"
+	for _, test := range []struct{ name, body, want string }{
+		{"data that there is", `deny contains "x" if input.metadata.name == data.names[_]`, "fail; x"},
+		{"imported", "import data.names\n\ndeny contains \"x\" if names[0] == \"web\"", "fail; x"},
+		{"data that there is not", `deny contains "x" if input.metadata.name == data.services.ports[_]`, "unknown; it reads data.services" + words},
+		{"through others", `deny contains "x" if f(input)
+f(x) if g == x
+g := data.inventory.cluster`, "unknown; it reads data.inventory" + words},
+		{"in what is negated, and in a comprehension", `deny contains "x" if not count([y | y := data.nothing[_]]) == 0`, "unknown; it reads data.nothing" + words},
+		{"a part of a document", `deny contains "x" if data.config.denied`, "unknown; it reads data.config.denied" + words},
+		{"a part of a text", `deny contains "x" if data.config.level.nothing`, "pass"},
+		{"null", `deny contains "x" if data.config.none.nothing`, "pass"},
+		{"a part by a variable", `deny contains "x" if data.config[input.metadata.name]`, "pass"},
+		{"a rule of a package", `deny contains "x" if data.lib.yes`, "fail; x"},
+		{"a rule that a package has not", `deny contains "x" if not data.lib.no`, "unknown; it reads data.lib.no" + words},
+		{"data beside a package", `deny contains "x" if data.lib.more`, "fail; x"},
+		{"what a rule says not", `deny contains "x" if data.lib.map.other`, "pass"},
+		{"all packages", `deny contains "x" if data.lib[_] == true`, "fail; x"},
+		{"a package by a variable", `deny contains "x" if { some p; p == "lib"; data[p].yes }`, "fail; x"},
+		{"the file's name", `deny contains "x" if data.conftest.file.name`, "unknown; it reads data.conftest: the name of the file is not told to rules"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set := rego.LoadModules(map[string][]byte{
+				"main.rego": []byte("package main\n\n" + test.body),
+				"lib.rego":  []byte("package lib\n\nyes := true\n\nmap := input.metadata\n"),
+			}, map[string]any{"names": []any{"web"}, "config": map[string]any{"level": "high", "none": nil}, "lib": map[string]any{"more": true}}, policy.Options{})
+			if len(set.Problems) > 0 || len(set.Rules) != 1 {
+				t.Fatal(set)
+			}
+			if got := said(judge(set.Rules[0], pod(t))); got != test.want {
+				t.Errorf("got %s\nwant %s", got, test.want)
+			}
+		})
 	}
 }
 

@@ -145,7 +145,7 @@ func (m *Modules) needs(e *entry, excepted bool) (used uses, unsupported string)
 		}
 	}
 	file := m.brokenFile(e.path)
-	conftest := false
+	conftest, missing := false, ""
 	for _, r := range m.reachable(roots) {
 		ast.WalkRefs(r, func(ref ast.Ref) bool {
 			if !ref.HasPrefix(ast.DefaultRootRef) {
@@ -154,6 +154,7 @@ func (m *Modules) needs(e *entry, excepted bool) (used uses, unsupported string)
 			}
 			file = cmp.Or(file, m.brokenFile(ref.GroundPrefix()))
 			conftest = conftest || ref.HasPrefix(conftestRef)
+			missing = cmp.Or(missing, m.missing(ref))
 			return false
 		})
 	}
@@ -164,12 +165,50 @@ func (m *Modules) needs(e *entry, excepted bool) (used uses, unsupported string)
 		unsupported = fmt.Sprintf("it calls %s: %s", used.refused, used.why)
 	case conftest:
 		unsupported = "it reads data.conftest: the name of the file is not told to rules"
+	case missing != "":
+		unsupported = fmt.Sprintf("it reads %s, which is not among the policies and not in data beside them (data.yaml, data.json, or a folder data)", missing)
 	}
 	return used, unsupported
 }
 
 // conftestRef is where conftest says which file a document is from.
 var conftestRef = ast.MustParseRef("data.conftest")
+
+// missing returns how far a reference leads to nothing, neither to a package or a
+// rule nor to what was read as data; "" where it does not, as far as it can be
+// followed. What a rule or a document says is its own matter.
+func (m *Modules) missing(ref ast.Ref) string {
+	tree := m.compiler.RuleTree.Child(ref[0].Value)
+	var data any = m.data
+	for i, term := range ref[1:] {
+		fields, isMap := data.(map[string]any)
+		if tree != nil && len(tree.Values) > 0 || data != nil && !isMap || !constant(term) {
+			return ""
+		}
+		name, _ := term.Value.(ast.String)
+		field, there := fields[string(name)]
+		if tree != nil {
+			tree = tree.Child(term.Value)
+		}
+		switch {
+		case tree == nil && !there:
+			return ref[:i+2].String()
+		case tree == nil && field == nil:
+			return "" // it says null
+		}
+		data = field
+	}
+	return ""
+}
+
+// constant says whether a part of a reference is written there.
+func constant(t *ast.Term) bool {
+	switch t.Value.(type) {
+	case ast.String, ast.Number, ast.Boolean, ast.Null:
+		return true
+	}
+	return false
+}
 
 // brokenFile returns a refused file that a reference may be about.
 func (m *Modules) brokenFile(ref ast.Ref) string {

@@ -65,10 +65,7 @@ func send(caller string, f topdown.BuiltinFunc) topdown.BuiltinFunc {
 		b.Capabilities = unbounded(b.Capabilities)
 		b.InterQueryBuiltinCache = answersOf(n)
 		b.RoundTripper = func(t *http.Transport) http.RoundTripper {
-			if t == nil { // the request asks for nothing special
-				return &watched{n.HTTP(http.DefaultTransport), failed}
-			}
-			return &watched{n.HTTP(t), failed}
+			return &watched{askerOf(n).through(t, operands[0].Value.String()), failed}
 		}
 		answered := false
 		err = f(b, operands, func(t *ast.Term) error {
@@ -82,7 +79,7 @@ func send(caller string, f topdown.BuiltinFunc) topdown.BuiltinFunc {
 			return err
 		}
 		if why := failed.last(); why != nil {
-			return halt("%s calls http.send, and %q did not answer: %v", caller, host, why)
+			return halt("%s calls http.send, and %s", caller, whySilent(host, why))
 		}
 		return halt("%s calls http.send, which did not work; the request to %q is not valid, or there was no time left for it", caller, host)
 	}

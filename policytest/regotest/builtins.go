@@ -45,6 +45,9 @@ func parseConfig(_ *Tests, _ *ast.Location, operands []*ast.Term) (any, error) {
 	if !ok {
 		name = "x." + parser
 	}
+	if !rego.Reads(name) {
+		return nil, fmt.Errorf("the format %q %w", parser, rego.ErrFormat)
+	}
 	return single(name, []byte(text))
 }
 
@@ -117,7 +120,7 @@ func declared() []*ast.Builtin {
 	return out
 }
 
-// call runs a function. What it cannot read stops the test.
+// call runs a function. Its error is why the test is to be stopped.
 func (t *Tests) call(b *builtin, at *ast.Location, operands []*ast.Term) (*ast.Term, error) {
 	v, err := b.call(t, at, operands)
 	if err == nil {
@@ -126,7 +129,7 @@ func (t *Tests) call(b *builtin, at *ast.Location, operands []*ast.Term) (*ast.T
 			return ast.NewTerm(value), nil
 		}
 	}
-	return nil, topdown.Halt{Err: fmt.Errorf("%s: %s", b.decl.Name, strings.Join(strings.Fields(err.Error()), " "))}
+	return nil, errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // guards bound what functions of the library build. Walk is none of them: it has
@@ -165,7 +168,11 @@ func (t *Tests) forRunner() []*tester.Builtin {
 		out = append(out, &tester.Builtin{Decl: b.decl, Func: oparego.FunctionDyn(
 			&oparego.Function{Name: b.decl.Name, Decl: b.decl.Decl},
 			func(bctx oparego.BuiltinContext, operands []*ast.Term) (*ast.Term, error) {
-				return t.call(b, bctx.Location, operands)
+				value, err := t.call(b, bctx.Location, operands)
+				if err != nil {
+					err = oparego.NewHaltError(err) // any other would leave it undefined
+				}
+				return value, err
 			})})
 	}
 	return out
@@ -179,7 +186,7 @@ func (t *Tests) forQuery() map[string]*topdown.Builtin {
 		out[b.decl.Name] = &topdown.Builtin{Decl: b.decl, Func: func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 			value, err := t.call(b, bctx.Location, operands)
 			if err != nil {
-				return err
+				return topdown.Halt{Err: fmt.Errorf("%s: %w", b.decl.Name, err)}
 			}
 			return iter(value)
 		}}

@@ -193,3 +193,29 @@ test_mocked if {
 		"a_test.rego:5 a test_mocked passed",
 	)
 }
+
+func TestUnreadable(t *testing.T) {
+	test := `package main
+
+test_format if parse_config("nginx", "http {}")
+
+test_empty if {
+	c := parse_config("groovy", "node {}")
+	count(c) == 0
+}
+
+test_file if parse_config_file("missing.yaml")
+
+test_broken_file if parse_combined_config_files(["missing.yaml"])
+`
+	r := run(t, "p/a_test.rego", regotest.Options{
+		Files:    files("p/a_test.rego", test),
+		ReadFile: func(name string) ([]byte, error) { return nil, fmt.Errorf("%s: there is no such file", name) },
+	})
+	want(t, cases(r),
+		`p/a_test.rego:3 main test_format broken: p/a_test.rego:3: eval_builtin_error: parse_config: the format "nginx" is not supported`,
+		`p/a_test.rego:5 main test_empty broken: p/a_test.rego:6: eval_builtin_error: parse_config: the format "groovy" is not supported`,
+		`p/a_test.rego:10 main test_file broken: p/a_test.rego:10: eval_builtin_error: parse_config_file: p/missing.yaml: there is no such file`,
+		`p/a_test.rego:12 main test_broken_file broken: p/a_test.rego:12: eval_builtin_error: parse_combined_config_files: p/missing.yaml: there is no such file`,
+	)
+}
