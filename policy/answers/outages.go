@@ -3,6 +3,8 @@
 package answers
 
 import (
+	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,6 +30,18 @@ func (o *Outages) Add(host, why string) {
 		o.hosts = map[string]outage{}
 	}
 	o.hosts[host] = outage{why, time.Now().Add(ErrorAge)}
+}
+
+// Silent notes that a host did not answer, and returns the error that says so. The
+// context is that of the request, limit the time that it had.
+func (o *Outages) Silent(ctx context.Context, host string, limit time.Duration, err error) error {
+	why := strings.Join(strings.Fields(err.Error()), " ")
+	if ctx.Err() != nil {
+		why = "there was no answer in " + limit.String()
+	}
+	why = host + " does not answer: " + why
+	o.Add(host, why)
+	return &UnknownError{why}
 }
 
 // Of says why a host is not asked; nil if it may be.

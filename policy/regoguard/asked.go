@@ -100,7 +100,7 @@ func (a *asking) ask(r *http.Request, body []byte) (answers.Answer, error) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	response, err := a.network.HTTP(a.transport).RoundTrip(r)
 	if err != nil {
-		return answers.Answer{}, a.silent(ctx, host, err)
+		return answers.Answer{}, a.down.Silent(ctx, host, a.network.Limit(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
@@ -108,22 +108,11 @@ func (a *asking) ask(r *http.Request, body []byte) (answers.Answer, error) {
 		return answers.Answer{}, answers.Unknown("%s answers what cannot be read: %v", host, err)
 	}
 	if err != nil {
-		return answers.Answer{}, a.silent(ctx, host, err)
+		return answers.Answer{}, a.down.Silent(ctx, host, a.network.Limit(), err)
 	}
 	kept := &reply{*response, text}
 	kept.response.Body, kept.response.Request, kept.response.TLS = nil, nil, nil
 	return answers.Answer{Value: kept, Size: len(text) + len(body)}, nil
-}
-
-// silent notes that a host does not answer.
-func (a *asking) silent(ctx context.Context, host string, err error) error {
-	why := strings.Join(strings.Fields(err.Error()), " ")
-	if ctx.Err() != nil {
-		why = "there was no answer in " + a.network.Limit().String()
-	}
-	why = fmt.Sprintf("%s does not answer: %s", host, why)
-	a.down.Add(host, why)
-	return answers.Unknown("%s", why)
 }
 
 // whySilent says why there is no answer of a host that a request was meant for.

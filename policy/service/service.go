@@ -159,11 +159,5 @@ func (c *Client) explain(ctx context.Context, host string, err error) error {
 	if errors.As(err, &asked) {
 		err = asked.Err
 	}
-	why := strings.Join(strings.Fields(err.Error()), " ")
-	if ctx.Err() != nil {
-		why = "there was no answer in " + c.network.Limit().String()
-	}
-	why = fmt.Sprintf("%s does not answer: %s", host, why)
-	c.down.Add(host, why)
-	return answers.Unknown("%s", why)
+	return c.down.Silent(ctx, host, c.network.Limit(), err)
 }
